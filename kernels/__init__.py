@@ -1,0 +1,15 @@
+"""Bytes: copies, permutations and products of pieces between strided arrays, compiled by Numba.
+
+Importing this package compiles nothing and does not import numba; the first move does, or
+:func:`warmup`.
+"""
+
+import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
+
+from kernels.loading import warmup
+from kernels.moving import move
+from kernels.permutation import permute
+from kernels.pieces import Pieces
+from kernels.slabs import shape, slabs
+
+__all__ = ["Pieces", "move", "permute", "shape", "slabs", "warmup"]

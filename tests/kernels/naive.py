@@ -1,0 +1,165 @@
+"""Slow, obvious twins of what `kernels` does, and arrays in awkward memory to try it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+
+from kernels import Pieces
+
+POISON = 0xA5
+GUARD = 64  # bytes before and after every target
+
+DTYPES = [np.dtype(f"V{size}") for size in range(1, 18)] + [
+    np.dtype(name)
+    for name in ("u1", "<i2", ">i2", ">f8", "f4", "f8", "c8", "c16", "S5", "U3", "M8[s]")
+]
+DTYPES += [
+    np.dtype([("a", "u1"), ("b", ">f8")]),
+    np.dtype({"names": ["a"], "formats": ["i4"], "offsets": [4], "itemsize": 12}),
+    np.dtype("complex256") if hasattr(np, "complex256") else np.dtype("c16"),
+]
+
+
+def positions(pieces: Pieces) -> tuple[list[int], list[int]]:
+    """Every index of an axis, one by one: in the source and in the target."""
+    source, target = [], []
+    bases = len(pieces.length)
+    for q in range(pieces.count):
+        r, period = q % bases, q // bases
+        length = pieces.last if q == pieces.count - 1 else int(pieces.length[r])
+        for i in range(pieces.skip if q == 0 else 0, length):
+            source.append(int(pieces.source[r]) + period * pieces.source_step + i)
+            target.append(int(pieces.target[r]) + period * pieces.target_step + i)
+    return source, target
+
+
+def elements(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of each element along one more axis, in C order."""
+    # As plain bytes: NumPy copies the fields of a structured element, not the gaps between them.
+    data = np.frombuffer(array.view(f"V{array.itemsize}").tobytes(), np.uint8)
+    return data.reshape(*array.shape, array.itemsize)
+
+
+def naive_move(
+    target: np.ndarray[Any, Any], source: np.ndarray[Any, Any], pieces: Sequence[Pieces]
+) -> np.ndarray[Any, Any]:
+    """The bytes of `target` after the move, element by element (see :func:`elements`)."""
+    result = elements(target).copy()
+    if not pieces:
+        return elements(source)
+    tables = [positions(p) for p in pieces]
+    result[np.ix_(*(t for _, t in tables))] = elements(source)[np.ix_(*(s for s, _ in tables))]
+    return result
+
+
+class Memory:
+    """An array with any strides inside a poisoned byte buffer with guard bands."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        order: Sequence[int],
+        gaps: Sequence[int],
+        flips: Sequence[bool],
+        shift: int,
+    ) -> None:
+        strides = [0] * len(shape)
+        step = dtype.itemsize
+        for axis in reversed(order):  # the last in `order` is densest
+            step += gaps[axis]
+            strides[axis] = step
+            step *= max(shape[axis], 1)
+        size = dtype.itemsize + sum(
+            (max(n, 1) - 1) * s for n, s in zip(shape, strides, strict=True)
+        )
+        self.buffer = np.full(size + 2 * GUARD + shift, POISON, np.uint8)
+        self.array: np.ndarray[Any, Any] = np.ndarray(
+            tuple(shape), dtype, self.buffer, GUARD + shift, tuple(strides)
+        )[(..., *(slice(None, None, -1 if flip else 1) for flip in flips))]
+
+    def fill(self, seed: int) -> None:
+        """Random bytes everywhere."""
+        self.buffer[:] = np.random.default_rng(seed).integers(0, 256, self.buffer.size, np.uint8)
+
+    def poison_array(self) -> None:
+        """Poison the elements of the array; what is left in the buffer is what lies outside."""
+        view = np.ndarray(
+            (*self.array.shape, self.array.itemsize),
+            np.uint8,
+            self.buffer,
+            self.array.__array_interface__["data"][0] - self.buffer.ctypes.data,
+            (*self.array.strides, 1),
+        )
+        view[...] = POISON
+
+
+@st.composite
+def memories(draw: st.DrawFn, shape: Sequence[int], dtype: np.dtype[Any]) -> Memory:
+    """Arrays in any order of axes, padded, reversed, unaligned."""
+    n = len(shape)
+    return Memory(
+        shape,
+        dtype,
+        draw(st.permutations(range(n))),
+        draw(st.lists(st.sampled_from([0, 0, 0, 1, 8, 16]), min_size=n, max_size=n)),
+        draw(st.lists(st.booleans(), min_size=n, max_size=n)),
+        draw(st.sampled_from([0, 0, 1, 3, 8])),
+    )
+
+
+@st.composite
+def axes(draw: st.DrawFn, longest: int = 6) -> Pieces:
+    """Pieces that do not write an index twice: whole, explicit, periodic or sliced."""
+    kind = draw(st.sampled_from(["whole", "explicit", "periodic", "sliced", "long"]))
+    if kind == "whole":
+        return Pieces.whole(draw(st.integers(0, longest)))
+    if kind == "long":
+        return Pieces.whole(draw(st.integers(15, 40)))
+    lengths = draw(st.lists(st.integers(1, 3), min_size=0 if kind == "explicit" else 1, max_size=3))
+    source, source_period = draw(layouts(lengths))
+    target, target_period = draw(layouts(lengths))
+    if kind == "explicit":
+        return Pieces.explicit(source, target, lengths)
+    count = draw(st.integers(1, 3 * len(lengths)))
+    last = draw(st.integers(1, lengths[(count - 1) % len(lengths)]))
+    periods = (count - 1) // len(lengths)
+    for period, offsets in ((source_period, source), (target_period, target)):
+        if period < 0:  # periods that run backwards start far enough from the front
+            offsets[:] = [offset - periods * period for offset in offsets]
+    pieces = Pieces(source, target, lengths, count, source_period, target_period, last)
+    if kind == "sliced":
+        lo = draw(st.integers(0, pieces.size))
+        pieces = pieces.slice(lo, draw(st.integers(lo, pieces.size)))
+    return pieces
+
+
+@st.composite
+def layouts(draw: st.DrawFn, lengths: Sequence[int]) -> tuple[list[int], int]:
+    """Offsets for pieces of these lengths in any order with gaps, and a step past all of them."""
+    offsets, at = [0] * len(lengths), 0
+    for k in draw(st.permutations(range(len(lengths)))):
+        at += draw(st.integers(0, 2))
+        offsets[k] = at
+        at += lengths[k]
+    return offsets, draw(st.sampled_from([at, at + 1, -at]))
+
+
+@st.composite
+def products(draw: st.DrawFn) -> list[Pieces]:
+    """Pieces for 0 to 6 axes, not too many elements in all."""
+    ndim = draw(st.integers(0, 6))
+    result: list[Pieces] = []
+    total = 1
+    for _ in range(ndim):
+        p = draw(axes())
+        reach = max(p.source_extent[1], p.target_extent[1], 1) + 2
+        if total * reach > 20_000:
+            p, reach = Pieces.whole(1), 3
+        total *= reach
+        result.append(p)
+    return result

@@ -1,0 +1,145 @@
+"""The move against fancy indexing on expanded pieces, in awkward memory between guard bands."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from kernels import Pieces, move
+from tests.kernels.naive import DTYPES, POISON, Memory, elements, memories, naive_move, products
+
+
+@settings(max_examples=300)
+@given(products(), st.sampled_from(DTYPES), st.data())
+def test_a_move_writes_the_product_and_nothing_else(pieces, dtype, data):
+    shapes = [
+        tuple(extent[1] + data.draw(st.integers(0, 1)) for extent in side)
+        for side in zip(*((p.source_extent, p.target_extent) for p in pieces), strict=True)
+    ] or [(), ()]
+    source = data.draw(memories(shapes[0], dtype))
+    target = data.draw(memories(shapes[1], dtype))
+    source.fill(data.draw(st.integers(0, 9)))
+    before = source.buffer.copy()
+    expected = naive_move(target.array, source.array, pieces)
+
+    move(target.array, source.array, pieces, data.draw(st.sampled_from([None, 1, 2, 5])))
+
+    np.testing.assert_array_equal(elements(target.array), expected)
+    target.poison_array()
+    assert (target.buffer == POISON).all()
+    np.testing.assert_array_equal(source.buffer, before)
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 3, 4, 8, 16, 24])
+def test_a_block_cyclic_product_with_clipped_tails(itemsize):
+    rows = Pieces([0, 70], [3, 40], [40, 30], 3, 100, 80, 17)
+    columns = Pieces([5], [0], [20], 7, 50, 21, 11)
+    source = Memory((300, 400), np.dtype(f"V{itemsize}"), (0, 1), (0, 0), (False, False), 1)
+    source.fill(1)
+    for order in ((0, 1), (1, 0)):
+        target = Memory((150, 180), source.array.dtype, order, (0, 3), (True, False), 0)
+        expected = naive_move(target.array, source.array, [rows, columns])
+        move(target.array, source.array, [rows, columns])
+        np.testing.assert_array_equal(elements(target.array), expected)
+
+
+def test_a_broadcast_source_is_read_again_and_again():
+    source = np.broadcast_to(np.arange(5)[:, None], (5, 40))
+    for target in (np.zeros((5, 40), int), np.zeros((5, 40), int, order="F")):
+        move(target, source, [Pieces.whole(5), Pieces.whole(40)])
+        np.testing.assert_array_equal(target, source)
+
+
+def test_zero_dimensions_and_nothing_at_all():
+    target = np.zeros(())
+    move(target, np.array(2.5), [])
+    assert target == 2.5
+    move(np.zeros((0, 3)), np.ones((4, 3)), [Pieces.whole(0), Pieces.whole(3)])
+    move(np.zeros(3, "V0"), np.zeros(3, "V0"), [Pieces.whole(3)])
+    target = np.zeros(4)
+    move(target, np.ones(0), [Pieces.whole(0)])
+    assert not target.any()
+
+
+def test_a_large_product_is_shared_by_threads():
+    source = np.arange(600 * 700, dtype="i8").reshape(600, 700)
+    cyclic = [Pieces([1], [0], [2], 150, 4, 2, 1), Pieces([0, 3], [0, 2], [2, 3], 200, 7, 5, 3)]
+    results = []
+    for threads in (1, 2, 5, None):
+        target = np.full((400, 600), -1, order="F")
+        move(target, source, cyclic, threads)
+        results.append(target.tobytes())
+    assert len(set(results)) == 1
+    expected = naive_move(np.full((400, 600), -1), source, cyclic)
+    assert results[0] == expected.tobytes()
+
+
+def test_halves_of_one_buffer_and_interleaved_slices_do_not_overlap():
+    buffer = np.arange(20)
+    half = Pieces.explicit([0], [10], [10])
+    with pytest.raises(ValueError, match="target and source overlap"):
+        move(buffer, buffer, [Pieces.explicit([0], [9], [10])])
+    move(buffer[:], buffer[:], [half])
+    assert buffer.tolist() == [*range(10), *range(10)]
+    move(buffer[1::2], buffer[::2], [Pieces.whole(10)])
+    assert buffer[1::2].tolist() == buffer[::2].tolist()
+
+
+def read_only():
+    array = np.zeros((3, 4))
+    array.flags.writeable = False
+    return array
+
+
+def strided_zero():
+    array = np.lib.stride_tricks.as_strided(np.zeros(4), (3, 4), (0, 8))
+    return array
+
+
+WHOLE = [Pieces.whole(3), Pieces.whole(4)]
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "pieces", "error", "message"),
+    [
+        ([[0]], np.zeros((3, 4)), WHOLE, TypeError, "target must be a NumPy array, got list"),
+        (np.zeros((3, 4)), 5, WHOLE, TypeError, "source must be a NumPy array, got int"),
+        (np.zeros((3, 4), object), np.zeros((3, 4)), WHOLE, TypeError, "target has dtype object"),
+        (np.zeros((3, 4), "f4"), np.zeros((3, 4)), WHOLE, TypeError, "float32, but source has fl"),
+        (np.zeros((3, 4), ">f8"), np.zeros((3, 4)), WHOLE, TypeError, "target has dtype >f8"),
+        (np.zeros(12), np.zeros((3, 4)), WHOLE, ValueError, "target has 1 dim.*source has 2"),
+        (np.zeros((3, 4)), np.zeros((3, 4)), WHOLE[:1], ValueError, "pieces for 1 axes"),
+        (np.zeros((3, 4)), np.zeros((3, 4)), [3, 4], TypeError, r"pieces\[0\] must be Pieces"),
+        (read_only(), np.zeros((3, 4)), WHOLE, ValueError, "target is read-only"),
+        (strided_zero(), np.zeros((3, 4)), WHOLE, ValueError, "target has stride 0 along axis 0"),
+        (np.zeros((3, 3)), np.zeros((3, 4)), WHOLE, ValueError, r"pieces\[1\] reach from index 0"),
+        (np.zeros((3, 4)), np.zeros((2, 4)), WHOLE, ValueError, "to 2 of source, which has"),
+        (np.zeros((3, 4)), np.zeros((3, 0)), WHOLE, ValueError, "source has no index along axis 1"),
+        (
+            np.zeros(9),
+            np.zeros(9),
+            [Pieces([8], [0], [1], 9, -1, 2, 1)],
+            ValueError,
+            "reach from index 0 to 16 of target",
+        ),
+        (
+            np.zeros(9),
+            np.zeros(9),
+            [Pieces([7], [0], [1], 9, -1, 1, 1)],
+            ValueError,
+            "reach from index -1 to 7 of source",
+        ),
+    ],
+)
+def test_bad_moves_are_refused(target, source, pieces, error, message):
+    with pytest.raises(error, match=message):
+        move(target, source, pieces)
+
+
+@pytest.mark.parametrize(
+    ("threads", "error"),
+    [(True, TypeError), (1.0, TypeError), ("2", TypeError), (0, ValueError), (-3, ValueError)],
+)
+def test_bad_thread_numbers_are_refused(threads, error):
+    with pytest.raises(error, match="threads must be"):
+        move(np.zeros((3, 4)), np.zeros((3, 4)), WHOLE, threads)

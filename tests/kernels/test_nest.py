@@ -1,0 +1,107 @@
+"""The loop nest: which loops there are, and that walking them is walking the product."""
+
+from itertools import product
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from kernels import Pieces
+from kernels.nest import (
+    BASES,
+    COUNT,
+    FIRST,
+    LAST,
+    SKIP,
+    SOURCE_STEP,
+    SOURCE_STRIDE,
+    TARGET_STEP,
+    TARGET_STRIDE,
+    nest,
+)
+from tests.kernels.naive import positions, products
+
+
+def walk(n):
+    """Every (source, target) byte that the tables of a nest name, in any order."""
+    loops = []
+    for row in n.axes:
+        first, bases = row[FIRST], row[BASES]
+        base = n.base[:, first : first + bases]
+        p = Pieces(base[0], base[1], base[2], *row[[COUNT, SOURCE_STEP, TARGET_STEP, LAST, SKIP]])
+        loop = []
+        for q in range(p.count):
+            r, period = q % bases, q // bases
+            length = p.last if q == p.count - 1 else p.length[r]
+            for i in range(p.skip if q == 0 else 0, length):
+                source = p.source[r] + period * p.source_step + i * row[SOURCE_STRIDE]
+                target = p.target[r] + period * p.target_step + i * row[TARGET_STRIDE]
+                loop.append((int(source), int(target)))
+        loops.append(loop)
+    for steps in product(*loops):
+        source = n.source_offset + sum(s for s, _ in steps)
+        target = n.target_offset + sum(t for _, t in steps)
+        for byte in range(n.itemsize):
+            yield source + byte, target + byte
+
+
+@given(products(), st.data())
+def test_the_loops_name_the_bytes_of_the_product(pieces, data):
+    itemsize = data.draw(st.sampled_from([1, 3, 8]))
+    while pieces and len(list(product(*(range(p.size) for p in pieces)))) > 500:
+        pieces.pop()
+    if any(p.size == 0 for p in pieces):
+        return
+    n = len(pieces)
+    strides = st.sampled_from([-24, -8, 0, 1, 3, 8, 24, 80])
+    source = data.draw(st.lists(strides, min_size=n, max_size=n))
+    target = data.draw(st.lists(strides, min_size=n, max_size=n))
+    expected = []
+    for index in product(*(list(zip(*positions(p), strict=True)) for p in pieces)):
+        at = sum(i * s for (i, _), s in zip(index, source, strict=True))
+        to = sum(j * s for (_, j), s in zip(index, target, strict=True))
+        expected += [(at + byte, to + byte) for byte in range(itemsize)]
+    assert sorted(walk(nest(pieces, source, target, itemsize))) == sorted(expected)
+
+
+def loops(pieces, source, target, itemsize=8):
+    n = nest(pieces, source, target, itemsize)
+    sizes = n.base[2, n.axes[:, FIRST]].tolist()
+    return n.itemsize, n.inner, sizes
+
+
+W = Pieces.whole
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        # a plain copy is one run, also backwards on both sides
+        (([W(4), W(6)], (48, 8), (48, 8)), (8, 1, [1, 24])),
+        (([W(4), W(6)], (-48, -8), (-48, -8)), (8, 1, [1, 24])),
+        # a transposition is tiles: the target's row outside, its dense axis inside
+        (([W(4), W(6)], (48, 8), (8, 32)), (8, 2, [1, 6, 4])),
+        # the middle axis of (2, 1, 0) is the odometer
+        (([W(4), W(5), W(6)], (240, 48, 8), (8, 32, 160)), (8, 2, [5, 6, 4])),
+        # two neighbours that stay neighbours are one axis
+        (([W(4), W(5), W(6)], (240, 48, 8), (8, 192, 32)), (8, 2, [1, 30, 4])),
+        # pairs become wider elements; triples of doubles stay runs
+        (([W(4), W(5), W(2)], (80, 16, 8), (16, 64, 8)), (16, 2, [1, 5, 4])),
+        (([W(4), W(5), W(3)], (120, 24, 8), (24, 96, 8)), (8, 1, [5, 4, 3])),
+        # a broadcast axis is not the dense one
+        (([W(4), W(6)], (0, 8), (48, 8)), (8, 1, [4, 6])),
+        # cyclic pieces are a strided axis, unclipped blocks are two
+        (([Pieces([2], [0], [1], 9, 4, 1, 1)], (8,), (8,)), (8, 1, [1, 9])),
+        (([Pieces([0], [0], [5], 9, 20, 5, 5)], (8,), (8,)), (8, 1, [9, 5])),
+        # no axes at all
+        (([], (), ()), (8, 1, [1, 1])),
+    ],
+)
+def test_the_loops_chosen(given_, expected):
+    assert loops(*given_) == expected
+
+
+def test_tables_do_not_grow_with_the_number_of_pieces():
+    huge = Pieces([0, 7], [0, 3], [3, 2], 10**8, 10, 5, 1)
+    n = nest([huge, W(3)], (24, 8), (8, 8 * huge.size), 8)
+    assert n.base.size < 20

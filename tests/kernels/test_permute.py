@@ -1,0 +1,104 @@
+"""permute against NumPy's transposition and against bytes worked out by hand."""
+
+from itertools import permutations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from kernels import permute
+from tests.kernels.naive import DTYPES, elements, memories
+
+
+@settings(max_examples=150)
+@given(st.data(), st.sampled_from(DTYPES))
+def test_a_permutation_is_numpys(data, dtype):
+    shape = data.draw(st.lists(st.sampled_from([0, 1, 2, 3, 5, 17, 33]), max_size=6))
+    while np.prod(shape, dtype=float) > 20_000:
+        shape.pop()
+    source = data.draw(memories(shape, dtype))
+    source.fill(3)
+    axes = data.draw(st.permutations(range(len(shape))))
+    signed = [axis - len(shape) * data.draw(st.booleans()) for axis in axes]
+    expected = source.array.transpose(axes)
+    result = permute(source.array, signed)
+    assert result.flags.c_contiguous
+    assert result.dtype == dtype
+    assert result.shape == expected.shape
+    np.testing.assert_array_equal(elements(result), elements(expected))
+    out = data.draw(memories(expected.shape, dtype))
+    assert permute(source.array, axes, out=out.array) is out.array
+    np.testing.assert_array_equal(elements(out.array), elements(expected))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, None])
+@pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1)])
+def test_cyclic_permutations_of_three_axes_to_the_byte(axes, threads):
+    a, b, c = 19, 33, 40
+    source = np.arange(a * b * c, dtype="<u4").reshape(a, b, c)
+    sizes = [source.shape[k] for k in axes]
+    expected = bytearray()
+    for i in range(sizes[0]):
+        for j in range(sizes[1]):
+            for k in range(sizes[2]):
+                at = [0, 0, 0]
+                at[axes[0]], at[axes[1]], at[axes[2]] = i, j, k
+                expected += ((at[0] * b + at[1]) * c + at[2]).to_bytes(4, "little")
+    assert permute(source, axes, threads=threads).tobytes() == bytes(expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8", "c16", "S3", "V24"])
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+def test_large_enough_for_whole_tiles_and_edges(dtype, axes):
+    size = 37 * 50 * 41 * np.dtype(dtype).itemsize
+    data = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    source = data.view(dtype).reshape(37, 50, 41)
+    assert permute(source, axes).tobytes() == source.transpose(axes).tobytes()
+
+
+def test_short_last_axes_become_part_of_the_element():
+    for n in (2, 3, 4):
+        source = np.arange(20 * 30 * n, dtype="f4").reshape(20, 30, n)
+        assert permute(source, (1, 0, 2)).tobytes() == source.transpose(1, 0, 2).tobytes()
+
+
+def test_subclasses_and_lists_give_plain_arrays():
+    masked = np.ma.masked_array([[1, 2], [3, 4]])
+    assert type(permute(masked, (1, 0))) is np.ndarray
+    assert permute([[1, 2], [3, 4]], (1, 0)).tolist() == [[1, 3], [2, 4]]
+    assert permute(7.5, ()).shape == ()
+
+
+A = np.zeros((2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("axes", "out", "error", "message"),
+    [
+        ((0, 1), None, ValueError, r"permutation of the 3 axes of src, got \(0, 1\)"),
+        ((0, 1, 1), None, ValueError, r"got \(0, 1, 1\)"),
+        ((0, 1, 3), None, ValueError, r"got \(0, 1, 3\)"),
+        ((0, 1, -4), None, ValueError, r"got \(0, 1, -4\)"),
+        ((0, 1, 2.0), None, TypeError, "float"),
+        (
+            (2, 0, 1),
+            np.zeros((2, 3, 4)),
+            ValueError,
+            r"\(2, 3, 4\), but the result has \(4, 2, 3\)",
+        ),
+        ((2, 0, 1), np.zeros((4, 2, 3), "f4"), TypeError, "float32, but src has float64"),
+        ((2, 0, 1), [0], TypeError, "out must be a NumPy array, got list"),
+        ((0, 1, 2), A, ValueError, "overlap"),
+        ((0, 1, 2), np.broadcast_to(0.0, (2, 3, 4)), ValueError, "out is read-only"),
+    ],
+)
+def test_bad_permutations_are_refused(axes, out, error, message):
+    with pytest.raises(error, match=message):
+        permute(A, axes, out=out)
+
+
+@pytest.mark.parametrize("dtype", [object, [("a", "i4"), ("b", object)]])
+def test_objects_are_refused(dtype):
+    with pytest.raises(TypeError, match=r"src has dtype.*holds objects"):
+        permute(np.zeros((2, 2), dtype), (1, 0))

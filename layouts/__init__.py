@@ -1,0 +1,36 @@
+"""Values and pure functions: memory orders, distributions over grids of ranks, plans between them.
+
+>>> from layouts import Block, BlockCyclic, Distribution, plan
+>>> source = Distribution((8, 8), grid=(2, 2), axes=(BlockCyclic(2), BlockCyclic(2)))
+>>> target = Distribution((8, 8), grid=(4, 1), order="F")
+>>> print(plan(source, target).explain())
+from            (8, 8) over 2x2 ranks: BlockCyclic(2) x BlockCyclic(2), order C
+to              (8, 8) over 4x1 ranks: Block x Block, order F
+kept            256 B (50% of 512 B)
+moved           256 B in 4 messages
+largest message 64 B
+peak memory     256 B per rank (its source and its target part)
+"""
+
+import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
+from layouts.axes import Block, BlockCyclic, Cyclic, Irregular, Kind, Replicated
+from layouts.cost import Cost
+from layouts.distribution import Distribution
+from layouts.incoming import Incoming
+from layouts.orders import convert
+from layouts.plan import Plan, plan
+
+__all__ = [
+    "Block",
+    "BlockCyclic",
+    "Cost",
+    "Cyclic",
+    "Distribution",
+    "Incoming",
+    "Irregular",
+    "Kind",
+    "Plan",
+    "Replicated",
+    "convert",
+    "plan",
+]

@@ -1,0 +1,207 @@
+"""Who holds what of one array: an index space cut, axis by axis, over a grid of ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from layouts import orders
+from layouts.axes import Block, Kind, from_plain, to_plain
+from layouts.cuts import Cut, Int64
+from layouts.numbers import as_count, as_index, as_rank
+
+__all__ = ["Distribution"]
+
+
+@dataclass(frozen=True, init=False)
+class Distribution:
+    """An index space cut over a grid of ranks, with the memory order of the parts.
+
+    Axis ``k`` of the array is cut by ``axes[k]`` over the ``grid[k]`` coordinates of grid axis
+    ``k``. Ranks are numbered through the grid in C order (the last grid axis fastest).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Global shape; zero-length axes and ``()`` are fine.
+    grid : sequence of int, optional
+        Ranks along each axis; one rank in all by default.
+    axes : sequence of Kind, optional
+        How each axis is cut: ``Block``, ``BlockCyclic``, ``Cyclic``, ``Irregular`` or
+        ``Replicated``; ``Block()`` for all by default.
+    order : "C", "F" or tuple of int
+        How a part lies in its rank's memory; a tuple names the axes, slowest first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If grid or axes do not fit the shape, naming both.
+
+    Examples
+    --------
+    >>> from layouts import BlockCyclic, Replicated
+    >>> d = Distribution((8, 8), grid=(2, 2), axes=(BlockCyclic(3), Replicated()), order="F")
+    >>> d.size, d.local_shape(0), d.local_shape(2)
+    (4, (5, 8), (3, 8))
+    >>> print(d)
+    (8, 8) over 2x2 ranks: BlockCyclic(3) x Replicated, order F
+    """
+
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    axes: tuple[Kind, ...]
+    order: orders.Order
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        grid: Sequence[int] | None = None,
+        axes: Sequence[Kind] | None = None,
+        order: orders.Order | Sequence[int] = "C",
+    ) -> None:
+        extents = tuple(as_index(n, "shape") for n in _sequence(shape, "shape"))
+        ranks = (1,) * len(extents) if grid is None else _sequence(grid, "grid")
+        kinds = (Block(),) * len(extents) if axes is None else _sequence(axes, "axes")
+        for name, given in (("grid", ranks), ("axes", kinds)):
+            if len(given) != len(extents):
+                raise ValueError(
+                    f"{name}: got {len(given)} entries {given}, expected {len(extents)}:"
+                    f" one for each axis of shape {extents}"
+                )
+        for position, kind in enumerate(kinds):
+            if not isinstance(kind, Kind):
+                raise TypeError(
+                    f"axes[{position}]: got {kind!r}, expected Block(), BlockCyclic(size),"
+                    " Cyclic(), Irregular(bounds) or Replicated()"
+                )
+        object.__setattr__(self, "shape", extents)
+        object.__setattr__(self, "grid", tuple(as_count(p, "grid") for p in ranks))
+        object.__setattr__(self, "axes", kinds)
+        object.__setattr__(self, "order", orders.normalize(order, len(extents)))
+        _ = self.cuts  # every cut is made once here, so that what does not fit is refused now
+
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """The kinds brought together with extents and grid, one per axis."""
+        cuts = []
+        for axis, (kind, n, p) in enumerate(zip(self.axes, self.shape, self.grid, strict=True)):
+            try:
+                cuts.append(kind.cut(n, p))
+            except ValueError as error:
+                raise ValueError(f"axes[{axis}] of shape {self.shape}: {error}") from None
+        return tuple(cuts)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return math.prod(self.grid)
+
+    def coordinates(self, rank: int) -> tuple[int, ...]:
+        """Grid coordinates of a rank.
+
+        Raises
+        ------
+        IndexError
+            If there is no such rank.
+        """
+        place = np.unravel_index(as_rank(rank, self.size), self.grid) if self.grid else ()
+        return tuple(int(c) for c in place)
+
+    def local_shape(self, rank: int) -> tuple[int, ...]:
+        """Shape of the rank's part.
+
+        Raises
+        ------
+        IndexError
+            If there is no such rank.
+        """
+        as_rank(rank, self.size)
+        return tuple(
+            cut.count(c) for cut, c in zip(self.cuts, self.coordinates(rank), strict=True)
+        )
+
+    def indices(self, rank: int) -> tuple[Int64, ...]:
+        """Global indices that the rank holds, one int64 array per axis, in the part's order.
+
+        Examples
+        --------
+        >>> from layouts import Cyclic
+        >>> d = Distribution((5, 2), grid=(2, 1), axes=(Cyclic(), Block()))
+        >>> a = np.arange(10).reshape(5, 2)
+        >>> a[np.ix_(*d.indices(1))].tolist()
+        [[2, 3], [6, 7]]
+        """
+        return tuple(
+            cut.indices(c) for cut, c in zip(self.cuts, self.coordinates(rank), strict=True)
+        )
+
+    def empty(self, rank: int, dtype: DTypeLike) -> NDArray[Any]:
+        """An uninitialised part of the rank, in this distribution's order."""
+        return orders.empty(self.local_shape(rank), dtype, self.order)
+
+    def split(self, array: NDArray[Any], threads: int | None = None) -> list[NDArray[Any]]:
+        """Cut a whole array into its parts: new arrays in this distribution's order, by rank."""
+        from layouts.plan import plan
+
+        return plan(Distribution(self.shape), self).execute([array], threads=threads)
+
+    def join(self, parts: Sequence[NDArray[Any]], threads: int | None = None) -> NDArray[Any]:
+        """Put the parts together into one new array in this distribution's order."""
+        from layouts.plan import plan
+
+        whole = Distribution(self.shape, order=self.order)
+        return plan(self, whole).execute(parts, threads=threads)[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """This distribution in plain lists, numbers and strings, for messages and files.
+
+        Examples
+        --------
+        >>> d = Distribution((8, 8), grid=(2, 1), order="F")
+        >>> d.to_dict()
+        {'shape': [8, 8], 'grid': [2, 1], 'axes': [['Block'], ['Block']], 'order': 'F'}
+        >>> Distribution.from_dict(d.to_dict()) == d
+        True
+        """
+        return {
+            "shape": list(self.shape),
+            "grid": list(self.grid),
+            "axes": [to_plain(kind) for kind in self.axes],
+            "order": self.order if isinstance(self.order, str) else list(self.order),
+        }
+
+    @classmethod
+    def from_dict(cls, words: Mapping[str, Any]) -> Distribution:
+        """The distribution of `to_dict`'s words.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are not such words.
+        """
+        axes = [from_plain(kind) for kind in words["axes"]]
+        return cls(words["shape"], words["grid"], axes, words["order"])
+
+    def __str__(self) -> str:
+        grid = "x".join(map(str, self.grid)) or "1"
+        kinds = " x ".join(repr(kind).removesuffix("()") for kind in self.axes) or "scalar"
+        ranks = "rank" if self.size == 1 else "ranks"
+        return f"{self.shape} over {grid} {ranks}: {kinds}, order {self.order}"
+
+
+def _sequence(value: Any, name: str) -> tuple[Any, ...]:
+    try:
+        return tuple(value)
+    except TypeError:
+        raise TypeError(f"{name}: got {value!r}, expected one entry for each axis") from None

@@ -1,0 +1,55 @@
+"""The oracle of layouts: owners index by index, parts by fancy indexing. Slow and obvious."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated
+
+
+def holds(kind, extent, ranks, coordinate):
+    """The global indices of one axis that a grid coordinate holds, in rising order."""
+    match kind:
+        case Block():
+            size = max(1, -(-extent // ranks))
+            return [i for i in range(extent) if i // size == coordinate]
+        case BlockCyclic(size=size):
+            return [i for i in range(extent) if i // size % ranks == coordinate]
+        case Irregular(bounds=bounds):
+            return [i for i in range(extent) if bounds[coordinate] <= i < bounds[coordinate + 1]]
+        case Replicated():
+            return list(range(extent))
+    raise TypeError(kind)
+
+
+def indices(distribution: Distribution, rank: int):
+    """Global indices of a rank's part, one list per axis; ranks count through the grid in C order."""
+    coordinates = np.argwhere(np.ones(distribution.grid, bool))[rank]
+    return [
+        holds(kind, n, p, int(c))
+        for kind, n, p, c in zip(
+            distribution.axes, distribution.shape, distribution.grid, coordinates, strict=True
+        )
+    ]
+
+
+def scatter(distribution: Distribution, array):
+    """The parts of an array, by rank, whatever their order in memory."""
+    ranks = int(np.prod(distribution.grid, dtype=int))
+    return [array[np.ix_(*indices(distribution, rank))] for rank in range(ranks)]
+
+
+def labels(shape):
+    """An array in which every element is different and none is zero."""
+    return np.arange(1, 1 + int(np.prod(shape, dtype=int)), dtype=np.int64).reshape(shape)
+
+
+def matrix(source: Distribution, target: Distribution):
+    """Elements that each source rank has which each target rank wants, replicas counted in full."""
+    array = labels(source.shape)
+    return np.array(
+        [
+            [np.intersect1d(s, t).size for t in scatter(target, array)]
+            for s in scatter(source, array)
+        ]
+    )

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated, plan
+from layouts.orders import in_order
+from tests.layouts import naive
+from tests.layouts.strategies import pairs
+
+DTYPES = ["u1", "<i2", ">f4", "f8", "c16", [("a", "u1"), ("b", ">f8")], "S3", "M8[ns]"]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(pairs())
+def test_execute_gives_the_targets_own_scatter(pair):
+    source, target = pair
+    array = naive.labels(source.shape)
+    results = plan(source, target).execute(naive.scatter(source, array))
+    assert len(results) == target.size
+    for rank, (part, expected) in enumerate(
+        zip(results, naive.scatter(target, array), strict=True)
+    ):
+        assert part.shape == target.local_shape(rank)
+        assert np.array_equal(part, expected)
+        assert in_order(part, target.order)
+
+
+@settings(max_examples=200, deadline=None)
+@given(pairs(), st.sampled_from(DTYPES), st.integers(1, 3))
+def test_execute_moves_any_dtype_raw(pair, dtype, threads):
+    source, target = pair
+    array = np.zeros(source.shape, dtype)
+    array.view(np.uint8) if array.ndim and array.size else None
+    raw = np.random.default_rng(0).integers(0, 256, array.nbytes, np.uint8)
+    array = np.frombuffer(raw.tobytes(), dtype, count=array.size).reshape(source.shape)
+    results = plan(source, target).execute(naive.scatter(source, array), threads=threads)
+    for part, expected in zip(results, naive.scatter(target, array), strict=True):
+        assert part.dtype == expected.dtype
+        assert part.tobytes() == expected.tobytes()
+
+
+@settings(max_examples=500, deadline=None)
+@given(pairs(), st.integers(1, 16))
+def test_matrix_counts_what_each_pair_shares(pair, itemsize):
+    source, target = pair
+    matrix = plan(source, target).matrix(itemsize)
+    wanted = naive.matrix(source, target) * itemsize
+    if not any(isinstance(kind, Replicated) for kind in source.axes):
+        assert np.array_equal(matrix, wanted)
+    # A replicated source's copies share the work, each element read once.
+    assert np.all((matrix == wanted) | (matrix == 0))
+    parts = [math.prod(target.local_shape(rank)) * itemsize for rank in range(target.size)]
+    assert matrix.sum(axis=0).tolist() == parts
+
+
+@settings(max_examples=500, deadline=None)
+@given(pairs())
+def test_incoming_is_a_column_of_the_matrix(pair):
+    source, target = pair
+    p = plan(source, target)
+    matrix = p.matrix(3)
+    for rank in range(target.size):
+        share = p.incoming(rank)
+        column = matrix[:, rank]
+        assert share.sources.tolist() == np.flatnonzero(column).tolist()
+        assert share.bytes(3).tolist() == column[column > 0].tolist()
+        assert len(share) == np.count_nonzero(column)
+        for sender, pieces in share:
+            assert math.prod(axis.size for axis in pieces) * 3 == column[sender]
+
+
+@settings(max_examples=300, deadline=None)
+@given(pairs())
+def test_ranks_that_hold_a_copy_read_their_own(pair):
+    source, target = pair
+    matrix = plan(source, target).matrix(1)
+    for rank in range(min(source.size, target.size)):
+        if [set(i) for i in naive.indices(source, rank)] == [set(range(n)) for n in source.shape]:
+            others = np.delete(matrix[:, rank], rank)
+            assert not others.any()
+
+
+@settings(max_examples=500, deadline=None)
+@given(pairs(), st.integers(1, 16))
+def test_cost_agrees_with_the_matrix(pair, itemsize):
+    source, target = pair
+    p = plan(source, target)
+    cost, matrix = p.cost(itemsize), p.matrix(itemsize)
+    own = np.eye(source.size, target.size, dtype=bool)
+    others = np.where(own, 0, matrix)
+    assert cost.kept == matrix[own].sum()
+    assert cost.moved == others.sum()
+    assert cost.messages == np.count_nonzero(others)
+    assert cost.largest == others.max()
+    sizes = np.zeros(max(source.size, target.size), int)
+    for side in (source, target):
+        for rank in range(side.size):
+            sizes[rank] += math.prod(side.local_shape(rank)) * itemsize
+    assert cost.peak == sizes.max()
+
+
+def test_a_million_ranks_on_each_side_cost_one_rank_milliseconds_and_megabytes():
+    # The bytes are checked here, the milliseconds in benchmarks/.
+    import tracemalloc
+
+    shape, grid = (10**7, 10**7), (1000, 1000)
+    kinds = [Block(), BlockCyclic(64), BlockCyclic(67), Cyclic()]
+    kinds.append(Irregular([0, *range(5, 10**7 - 5, 10010)][:1000] + [10**7]))
+    for one in kinds:
+        for other in kinds:
+            p = plan(
+                Distribution(shape, grid, (one, other)), Distribution(shape, grid, (other, one))
+            )
+            tracemalloc.start()
+            share = p.incoming(123_456)
+            assert share.elements.sum() == share.size
+            first = int(share.sources[0])
+            pieces = share.pieces(first)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert math.prod(axis.size for axis in pieces) == share.elements[0]
+            # 8 MB of it each are the million source ranks and what they send, where all do.
+            assert peak < 10e6 + 4 * 8 * len(share), (one, other, peak)
+
+
+@pytest.mark.parametrize("extent", [10**12, 10**12 + 7])
+def test_extents_far_beyond_int32_stay_closed_form(extent):
+    source = Distribution((extent,), (3,), (Cyclic(),))
+    target = Distribution((extent,), (4,), (BlockCyclic(5),))
+    for one, other in [(source, target), (target, source), (source, Distribution((extent,), (7,)))]:
+        p = plan(one, other)
+        assert p.matrix(1).sum() == extent
+        share = p.incoming(1)
+        assert share.elements.sum() == share.size
+        for sender, (pieces,) in share:
+            assert pieces.size == p.matrix(1)[sender, 1]
+            assert len(pieces.source) < 100
+
+
+def test_explain_says_what_stays_and_what_moves():
+    source = Distribution((8192, 8192), (2, 2), (BlockCyclic(64), BlockCyclic(64)))
+    target = Distribution((8192, 8192), (4, 1), (Block(), Replicated()), order="F")
+    text = plan(source, target).explain()
+    assert text.splitlines() == [
+        "from            (8192, 8192) over 2x2 ranks: BlockCyclic(64) x BlockCyclic(64), order C",
+        "to              (8192, 8192) over 4x1 ranks: Block x Replicated, order F",
+        "kept            128.0 MiB (25% of 512.0 MiB)",
+        "moved           384.0 MiB in 12 messages",
+        "largest message 32.0 MiB",
+        "peak memory     256.0 MiB per rank (its source and its target part)",
+    ]
+
+
+def test_plan_refuses_different_shapes():
+    with pytest.raises(ValueError, match=r"target: its shape is \(3,\), expected .* \(4,\)"):
+        plan(Distribution((4,)), Distribution((3,)))
+    with pytest.raises(TypeError, match="target: got 'F', expected a Distribution"):
+        plan(Distribution((4,)), "F")
+
+
+def test_execute_refuses_parts_that_do_not_fit():
+    p = plan(Distribution((5,), (2,)), Distribution((5,)))
+    with pytest.raises(ValueError, match="parts: got 1, expected 2"):
+        p.execute([np.zeros(5)])
+    with pytest.raises(ValueError, match=r"parts\[1\]: its shape is \(3,\), expected \(2,\)"):
+        p.execute([np.zeros(3), np.zeros(3)])
+    with pytest.raises(ValueError, match=r"parts\[1\]: its dtype is float32, expected float64"):
+        p.execute([np.zeros(3), np.zeros(2, "f4")])
+    with pytest.raises(TypeError, match="object"):
+        p.execute([np.zeros(3, object), np.zeros(2, object)])
+
+
+def test_matrix_and_incoming_refuse_what_is_out_of_range():
+    p = plan(Distribution((5,), (2,)), Distribution((5,), (3,)))
+    with pytest.raises(ValueError, match="itemsize: got 0"):
+        p.matrix(0)
+    for rank in (-1, 3):
+        with pytest.raises(IndexError, match=f"rank: got {rank}, expected 0 to 2"):
+            p.incoming(rank)
+    huge = Distribution((10**7, 10**7), (1000, 1000))
+    with pytest.raises(MemoryError, match="1000000 x 1000000 ranks"):
+        plan(huge, huge).matrix(8)

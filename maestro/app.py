@@ -1,0 +1,313 @@
+"""A program connected to a pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client
+from distributed.security import Security
+from numpy.typing import ArrayLike, DTypeLike
+
+from layouts import Distribution
+from layouts.orders import Order, slowest_first
+from maestro.cdo import Cdo
+from maestro.config import get_seconds
+from maestro.errors import LifecycleError, MaestroError, PoolLostError
+from maestro.link import Link
+from maestro.pool import Pool
+from maestro.reach import Reached, reach, reach_async
+
+__all__ = ["App", "connect"]
+
+
+def connect(
+    pool: Any = None,
+    *,
+    workflow: str = "default",
+    component: str = "app",
+    security: Security | None = None,
+    timeout: float | None = None,
+    asynchronous: bool | None = None,
+) -> App:
+    """Connect this program to a pool.
+
+    Parameters
+    ----------
+    pool : str, distributed.Client, or cluster, optional
+        Address of a Dask scheduler, a client, or a cluster object. Scheduler and workers become
+        pool manager and nodes if they are not yet. By default a pool is started in this process,
+        for others to join at `App.address`.
+    workflow, component : str
+        What this program is part of, and what it is; errors and listings name it so.
+    security : distributed.Security, optional
+        For TLS, as Dask takes it.
+    timeout : float, optional
+        Seconds to try to reach the scheduler; ``maestro.timeouts.connect`` by default.
+    asynchronous : bool, optional
+        Whether calls return awaitables. By default ``with`` makes the app blocking and
+        ``async with`` or ``await`` asynchronous.
+
+    Returns
+    -------
+    App
+        To be used in ``with`` or ``async with``, or as it is until `App.leave`.
+
+    Raises
+    ------
+    PoolNotFoundError
+        If no scheduler is there, or it cannot become a pool.
+    TypeError
+        If ``pool`` is none of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import maestro
+    >>> with maestro.connect() as app:
+    ...     app.offer("u10", np.arange(6.0).reshape(2, 3))
+    ...     app.demand("u10", order="F").flags.f_contiguous
+    True
+    """
+    app = App(pool, workflow, component, security, timeout, asynchronous)
+    if not app._asynchronous and not _in_event_loop():
+        _ = app._link  # connect now, so that what is wrong is said here
+    return app
+
+
+class App:
+    """A program connected to a pool; made by `connect`.
+
+    Methods block, or return awaitables where the app is asynchronous.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        workflow: str,
+        component: str,
+        security: Security | None,
+        timeout: float | None,
+        asynchronous: bool | None,
+    ) -> None:
+        for name, given in (("workflow", workflow), ("component", component)):
+            if not isinstance(given, str):
+                raise TypeError(f"{name}: got {given!r}, expected a string")
+        self.name = f"{component}-{uuid4().hex[:8]}"
+        self.workflow = workflow
+        self.component = component
+        # None until it is known: a blocking client or cluster may serve either way.
+        if asynchronous is None and getattr(pool, "asynchronous", False):
+            asynchronous = True
+        self._asynchronous = asynchronous
+        self._how = (pool, security, timeout or get_seconds("timeouts.connect"))
+        self._reached: Reached | None = None
+        self._line: Link | None = None
+        self._left = False
+
+    def declare(
+        self,
+        name: str,
+        distribution: Distribution | None = None,
+        dtype: DTypeLike | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        rank: int | None = None,
+    ) -> Cdo:
+        """Make a handle to a CDO; nothing is announced yet.
+
+        Parameters
+        ----------
+        name : str
+            Name of the CDO in the pool.
+        distribution : Distribution, optional
+            How this app holds it, or wants it. Without, it is one whole array, or no data at all.
+        dtype : dtype, optional
+            Type of the elements; by default what is offered.
+        attributes : mapping, optional
+            Keys and plain values.
+        rank : int, optional
+            The rank that this handle speaks for; all of them by default.
+
+        Raises
+        ------
+        RankError
+            If the distribution has no such rank.
+        """
+        return Cdo(self._link, name, distribution, dtype, attributes, rank)
+
+    def offer(
+        self,
+        name: str,
+        data: ArrayLike | Sequence[ArrayLike] | None = None,
+        distribution: Distribution | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Declare and offer in one: a whole array, or the parts of a distribution.
+
+        Returns
+        -------
+        Cdo
+            The handle, to withdraw and dispose of. It need not be kept: what an app has offered
+            leaves the pool with the app, once those who require it are served.
+        """
+        return self._link.run(self._offer, self.declare(name, distribution, None, attributes), data)
+
+    def demand(
+        self,
+        name: str,
+        order: Order = "C",
+        timeout: float | None = None,
+    ) -> Any:
+        """Declare, demand and dispose in one: the whole array, in the given memory order.
+
+        Returns
+        -------
+        ndarray
+            The caller's own copy.
+        """
+        if not isinstance(order, str) or order not in ("C", "F"):
+            slowest_first(order, len(order))  # refuse what is no order before anything is asked
+        return self._link.run(self._demand, self.declare(name), order, timeout)
+
+    @property
+    def pool(self) -> Any:
+        """What is in the pool now, a `Pool`: a mapping from names to entries.
+
+        An awaitable where the app is asynchronous.
+        """
+        return self._link.run(self._list_pool)
+
+    @property
+    def apps(self) -> Any:
+        """The apps that are connected now: a list of dicts of app, workflow and component."""
+        return self._link.run(self._list_apps)
+
+    @property
+    def address(self) -> str:
+        """What another app passes to `connect` to join this pool."""
+        return str(self._link.client.scheduler.address)
+
+    def leave(self) -> Any:
+        """Disconnect. What this app offers leaves the pool once those who require it are served."""
+        return self._leave_async() if self._asynchronous else self._leave()
+
+    close = leave
+
+    def __enter__(self) -> App:
+        _ = self._link
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __await__(self) -> Generator[Any, None, App]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> App:
+        return await self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.leave()
+
+    def __repr__(self) -> str:
+        where = "left" if self._left else "not connected"
+        if self._line is not None:
+            where = self.address
+        return f"<App {self.name!r} of workflow {self.workflow!r}, {where}>"
+
+    # Coming and going
+
+    @property
+    def _link(self) -> Link:
+        """The line to the pool; the first use connects a blocking app that has not yet."""
+        if self._left:
+            raise PoolLostError(f"app {self.name!r} has left the pool")
+        if self._line is None:
+            if self._asynchronous:
+                raise LifecycleError(
+                    f"app {self.name!r} is asynchronous and not connected: use async with, or"
+                    " await it"
+                )
+            self._asynchronous = False
+            self._reached = reach(*self._how)
+            self._line = Link(self._reached.client, self.name, asynchronous=False)
+            try:
+                self._line.run(self._join)
+            except BaseException:
+                self._leave()
+                raise
+        return self._line
+
+    async def _open(self) -> App:
+        if self._asynchronous is False:
+            raise LifecycleError(f"app {self.name!r} is blocking: use with")
+        self._asynchronous = True
+        if self._line is None and not self._left:
+            self._reached = await reach_async(*self._how)
+            self._line = Link(self._reached.client, self.name, asynchronous=True)
+            try:
+                await self._line.run(self._join)
+            except BaseException:
+                await self._leave_async()
+                raise
+        return self
+
+    async def _join(self) -> None:
+        link = self._link
+        await link.call(
+            "join", client=link.client.id, workflow=self.workflow, component=self.component
+        )
+
+    def _leave(self) -> None:
+        line, self._line, self._left = self._line, None, True
+        if line is not None and self._reached is not None:
+            with suppress(MaestroError):
+                line.run(line.call, "leave")
+            self._reached.close()
+
+    async def _leave_async(self) -> None:
+        line, self._line, self._left = self._line, None, True
+        if line is not None and self._reached is not None:
+            with suppress(MaestroError):
+                await line.run(line.call, "leave")
+            await self._reached.close_async()
+
+    async def _offer(self, cdo: Cdo, data: Any) -> Cdo:
+        await cdo._offer(data)
+        return cdo
+
+    async def _demand(self, cdo: Cdo, order: Order, timeout: float | None) -> Any:
+        try:
+            return await cdo._demand(timeout, order)
+        finally:
+            await cdo._dispose()
+
+    async def _list_pool(self) -> Pool:
+        return Pool(await self._link.call("list"))
+
+    async def _list_apps(self) -> list[dict[str, str]]:
+        listing = await self._link.call("list")
+        apps: list[dict[str, str]] = listing["apps"]
+        return apps
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

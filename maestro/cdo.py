@@ -1,0 +1,359 @@
+"""A CDO as one app holds it: a handle with its life, its attributes and its data's layout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from layouts import Distribution
+from layouts.orders import Order, in_order
+from maestro import transfer
+from maestro.attributes import Attributes
+from maestro.errors import InconsistentError, MaestroError, PoolFullError, PoolLostError, PoolTimeoutError, RankError
+from maestro.lifecycle import Lifecycle
+from maestro.link import Link
+from maestro.messages import dtype_from_wire, dtype_to_wire
+from maestro.report import Report
+
+__all__ = ["Cdo"]
+
+
+class Cdo:
+    """One app's handle to a core data object; made by `App.declare`.
+
+    Every call blocks until it is done, or returns an awaitable where the app is asynchronous. A
+    call that fails raises and leaves handle and pool as they were.
+
+    Attributes
+    ----------
+    name : str
+        Name of the CDO.
+    distribution : Distribution or None
+        How this app holds it; None for whole arrays and for CDOs without data.
+    dtype : numpy.dtype or None
+        Type of the elements; None until it is known.
+    rank : int or None
+        The rank that this handle speaks for; None for all of them.
+    attributes : Attributes
+        To be set until the handle is sealed; after a demand, what all handles have set.
+    report : Report or None
+        What the last demand moved.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        distribution: Distribution | None = None,
+        dtype: DTypeLike | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        rank: int | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name: got {name!r}, expected a string that is not empty")
+        if distribution is not None and not isinstance(distribution, Distribution):
+            raise TypeError(
+                f"CDO {name!r}: distribution: got {distribution!r}, expected a Distribution"
+            )
+        self._link = link
+        self._handle = uuid4().hex
+        self._life = Lifecycle(name)
+        self.name = name
+        self.distribution = distribution
+        self.dtype = None if dtype is None else np.dtype(dtype)
+        self.rank = _checked_rank(name, distribution, rank)
+        self.attributes = Attributes(name, attributes)
+        self.report: Report | None = None
+        if self.dtype is not None:
+            dtype_to_wire(self.dtype, name)
+
+    @property
+    def state(self) -> str:
+        """Where the handle is in its life: declared, sealed, offered, required and so on."""
+        return self._life.state
+
+    def __repr__(self) -> str:
+        rank = "" if self.rank is None else f" rank {self.rank} of"
+        what = "without layout" if self.distribution is None else str(self.distribution)
+        return f"<Cdo {self.name!r}, {self.state},{rank} {what}, dtype {self.dtype}>"
+
+    def seal(self) -> Any:
+        """Fix the attributes and announce the handle to the pool.
+
+        Raises
+        ------
+        InconsistentError
+            If another handle of this name states another shape, dtype or attribute value.
+        LifecycleError
+            If it is sealed already.
+        """
+        return self._link.run(self._seal)
+
+    def offer(self, data: ArrayLike | Sequence[ArrayLike] | None = None) -> Any:
+        """Bring the data into the pool.
+
+        The pool takes a copy: the arrays stay the caller's, and their later changes are not seen.
+        The CDO is in the pool once every rank is offered, by whichever apps.
+
+        Parameters
+        ----------
+        data : array or list of arrays, optional
+            This rank's part, or the list of all parts where the handle speaks for all ranks; a
+            whole array where no distribution was declared. Any strides. Nothing for a CDO without
+            data.
+
+        Raises
+        ------
+        InconsistentError
+            If a part's shape or dtype is not what the handle, or another one, says.
+        AlreadyOfferedError
+            If the name, or this rank of it, is in the pool.
+        PoolFullError
+            If no node has room.
+        LifecycleError
+            If it is not the turn of an offer.
+        """
+        return self._link.run(self._offer, data)
+
+    def withdraw(self, timeout: float | None = None) -> Any:
+        """Take the data out of the pool, once every requirement on it is served.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most; without limit by default.
+
+        Raises
+        ------
+        PoolTimeoutError
+            If the time runs out, naming the apps that still require it; it stays in the pool.
+        """
+        return self._link.run(self._withdraw, timeout)
+
+    def require(self) -> Any:
+        """Ask for the CDO to be kept, now or once it is offered, until it is demanded here."""
+        return self._link.run(self._require)
+
+    def retract(self) -> Any:
+        """Take a requirement back."""
+        return self._link.run(self._retract)
+
+    def demand(self, timeout: float | None = None) -> Any:
+        """Get the data, in the layout that this handle declared; it may be offered later.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds that it may take in all; without limit by default.
+
+        Returns
+        -------
+        ndarray, list of ndarray, or None
+            This rank's part, or the list of all parts where the handle speaks for all ranks; the
+            whole array where no distribution was declared; None for a CDO without data. The
+            arrays are the caller's own.
+
+        Raises
+        ------
+        PoolTimeoutError
+            If the time runs out, saying which ranks are missing.
+        DataLostError
+            If an app or a node that held a part died.
+        InconsistentError
+            If this handle's shape or dtype is not that of the offer.
+        """
+        return self._link.run(self._demand, timeout, "C")
+
+    def dispose(self) -> Any:
+        """Give the handle up. Arrays that it gave stay valid."""
+        return self._link.run(self._dispose)
+
+    # The same as coroutines on the client's loop
+
+    async def _seal(self) -> None:
+        with self._life.turn("seal"):
+            await self._announce()
+
+    async def _announce(self) -> None:
+        self.attributes.seal()
+        await self._link.call(
+            "seal",
+            handle=self._handle,
+            name=self.name,
+            rank=self.rank,
+            attributes=dict(self.attributes),
+            **self._layout(self.distribution, self.dtype),
+        )
+
+    async def _sealed(self, before: str) -> None:
+        if before == "declared":
+            await self._announce()
+
+    async def _offer(self, data: Any) -> None:
+        before = self.state
+        with self._life.turn("offer"):
+            distribution, dtype, parts = self._parts(data)
+            await self._sealed(before)
+            answer = await self._link.call(
+                "offer", handle=self._handle, **self._layout(distribution, dtype)
+            )
+            try:
+                if distribution is not None and dtype is not None:
+                    source = transfer.Source(self.name, answer["version"], distribution, dtype)
+                    await transfer.store(self._link.client.rpc, source, answer["nodes"], parts)
+            except BaseException:
+                await self._tell("abort")
+                raise
+            await self._link.call("stored", handle=self._handle)
+            self.distribution, self.dtype = distribution, dtype
+
+    async def _withdraw(self, timeout: float | None) -> None:
+        with self._life.turn("withdraw"):
+            await self._link.call("withdraw", timeout=timeout, handle=self._handle)
+
+    async def _require(self) -> None:
+        before = self.state
+        with self._life.turn("require"):
+            await self._sealed(before)
+            await self._link.call("require", handle=self._handle)
+
+    async def _retract(self) -> None:
+        with self._life.turn("retract"):
+            await self._link.call("retract", handle=self._handle)
+
+    async def _demand(self, timeout: float | None, order: Order) -> Any:
+        before = self.state
+        with self._life.turn("demand"):
+            begun = perf_counter()
+            await self._sealed(before)
+            found = await self._link.call("demand", timeout=timeout, handle=self._handle)
+            report = Report(self.name, waited=perf_counter() - begun)
+            try:
+                left = None if timeout is None else max(0.0, timeout - report.waited)
+                async with asyncio.timeout(left):
+                    result = await self._take(found, order, report)
+            except TimeoutError:
+                raise PoolTimeoutError(
+                    f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"
+                    f" {', '.join(sorted(set(found['nodes'])))} hold it"
+                ) from None
+            finally:
+                await self._tell("received")
+            report.seconds = perf_counter() - begun - report.waited
+            self.attributes.unite(found["attributes"])
+            self.report = report
+            return result
+
+    async def _take(self, found: dict[str, Any], order: Order, report: Report) -> Any:
+        if found["distribution"] is None:
+            return None
+        offered = Distribution.from_dict(found["distribution"])
+        dtype = dtype_from_wire(found["dtype"])
+        target = self.distribution or Distribution(offered.shape, order=order)
+        ranks = range(target.size) if self.rank is None else [self.rank]
+        try:
+            parts = {rank: target.empty(rank, dtype) for rank in ranks}
+        except MemoryError as error:
+            raise PoolFullError(f"CDO {self.name!r}: no memory for what is demanded: {error}") from None
+        source = transfer.Source(self.name, found["version"], offered, dtype)
+        report.transfers = await transfer.fetch(
+            self._link.client.rpc, source, found["nodes"], target, parts
+        )
+        if self.distribution is None or self.rank is not None:
+            return parts[ranks[0]]
+        return list(parts.values())
+
+    async def _tell(self, word: str) -> None:
+        """Let the manager know how an offer or a demand ended; a lost pool need not know."""
+        with suppress(PoolLostError):
+            await self._link.call(word, handle=self._handle)
+
+    async def _dispose(self) -> None:
+        before = self.state
+        with self._life.turn("dispose"):
+            if before != "declared":
+                await self._link.call("dispose", handle=self._handle)
+
+    # What is offered, checked against what was declared
+
+    def _parts(
+        self, data: Any
+    ) -> tuple[Distribution | None, np.dtype[Any] | None, dict[int, NDArray[Any]]]:
+        if data is None:
+            if self.distribution is not None:
+                raise InconsistentError(
+                    f"CDO {self.name!r}: no data was given, expected"
+                    f" {self._expected(self.distribution)}"
+                )
+            return None, self.dtype, {}
+        if self.distribution is None:
+            array = np.asarray(data)
+            order = "C" if in_order(array, "C") or not in_order(array, "F") else "F"
+            distribution = Distribution(array.shape, order=order)
+            parts = {0: array}
+        else:
+            distribution = self.distribution
+            parts = self._by_rank(data, distribution)
+        dtype = self.dtype or next(iter(parts.values())).dtype
+        dtype_to_wire(dtype, self.name)
+        for rank, part in parts.items():
+            if part.shape != distribution.local_shape(rank):
+                raise InconsistentError(
+                    f"CDO {self.name!r}: the part of rank {rank} has shape {part.shape}, expected"
+                    f" {distribution.local_shape(rank)} of {distribution}"
+                )
+            if part.dtype != dtype:
+                raise InconsistentError(
+                    f"CDO {self.name!r}: the part of rank {rank} has dtype {part.dtype}, expected"
+                    f" {dtype}"
+                )
+        return distribution, dtype, parts
+
+    def _by_rank(self, data: Any, distribution: Distribution) -> dict[int, NDArray[Any]]:
+        if self.rank is not None:
+            return {self.rank: np.asarray(data)}
+        if isinstance(data, np.ndarray) or not isinstance(data, Sequence):
+            if distribution.size == 1:
+                return {0: np.asarray(data)}
+            raise InconsistentError(
+                f"CDO {self.name!r}: one array was given, expected {self._expected(distribution)};"
+                " distribution.split(array) makes one"
+            )
+        if len(data) != distribution.size:
+            raise InconsistentError(
+                f"CDO {self.name!r}: {len(data)} parts were given, expected"
+                f" {self._expected(distribution)}"
+            )
+        return {rank: np.asarray(part) for rank, part in enumerate(data)}
+
+    def _expected(self, distribution: Distribution) -> str:
+        if self.rank is None:
+            return f"a list of {distribution.size} parts"
+        return f"the part of rank {self.rank}, of shape {distribution.local_shape(self.rank)}"
+
+    def _layout(
+        self, distribution: Distribution | None, dtype: np.dtype[Any] | None
+    ) -> dict[str, Any]:
+        return {
+            "distribution": None if distribution is None else distribution.to_dict(),
+            "dtype": None if dtype is None else dtype_to_wire(dtype, self.name),
+        }
+
+
+def _checked_rank(name: str, distribution: Distribution | None, rank: Any) -> int | None:
+    if rank is None:
+        return None
+    if distribution is None:
+        raise RankError(f"CDO {name!r}: rank {rank} was given, expected a distribution with it")
+    try:
+        distribution.coordinates(rank)
+    except (IndexError, TypeError) as error:
+        raise RankError(f"CDO {name!r}: {error}") from None
+    return int(rank)

@@ -1,0 +1,29 @@
+"""Settings, through `dask.config`, with the defaults of ``maestro.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask
+import yaml
+from dask.utils import parse_bytes, parse_timedelta
+
+__all__ = ["get_bytes", "get_number", "get_seconds"]
+
+_DEFAULTS = yaml.safe_load(Path(__file__).with_name("maestro.yaml").read_text())
+dask.config.update_defaults(_DEFAULTS)
+
+
+def get_bytes(key: str) -> int:
+    """A setting in bytes, at least 1."""
+    return max(1, int(parse_bytes(dask.config.get(f"maestro.{key}"))))
+
+
+def get_seconds(key: str) -> float:
+    """A setting in seconds."""
+    return float(parse_timedelta(dask.config.get(f"maestro.{key}")))
+
+
+def get_number(key: str) -> float:
+    """A setting that is a plain number."""
+    return float(dask.config.get(f"maestro.{key}"))

@@ -1,0 +1,87 @@
+"""An app's line to the pool: calls to the manager, sync or async, over its Dask client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from distributed import Client
+
+from maestro.config import get_seconds
+from maestro.errors import PoolLostError, PoolTimeoutError, from_wire
+from maestro.messages import PROTOCOL
+
+__all__ = ["Link"]
+
+
+class Link:
+    """Calls of one app.
+
+    Parameters
+    ----------
+    client : Client
+        A connected Dask client; its security, its loop and its connections are used.
+    app : str
+        The name by which the manager knows the app.
+    asynchronous : bool
+        Whether `run` returns awaitables.
+    """
+
+    def __init__(self, client: Client, app: str, asynchronous: bool) -> None:
+        self.client = client
+        self.app = app
+        self.asynchronous = asynchronous
+
+    def run(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
+        """Do the work on the client's loop: wait for it, or return an awaitable."""
+        if self.client.status in ("closed", "closing"):
+            raise PoolLostError(f"app {self.app!r} has left the pool")
+        if not self.asynchronous:
+            return self.client.sync(work, *args, asynchronous=False, **kwargs)
+        loop = self.client.loop.asyncio_loop
+        if loop is asyncio.get_running_loop():
+            return work(*args, **kwargs)
+        # A blocking client's loop runs in a thread of its own; the caller awaits on another.
+        return asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(work(*args, **kwargs), loop)
+        )
+
+    async def call(self, word: str, timeout: float | None = None, **fields: Any) -> Any:
+        """Ask the manager, and return its reply.
+
+        Parameters
+        ----------
+        word : str
+            One of `maestro.messages.CALLS`.
+        timeout : float, optional
+            Seconds after which the manager is to give up a wait.
+
+        Raises
+        ------
+        MaestroError
+            What the manager answers, or that it does not.
+        """
+        waits = word in ("demand", "withdraw")
+        patience = None if waits and timeout is None else (timeout or 0) + get_seconds("timeouts.answer")
+        try:
+            async with asyncio.timeout(patience):
+                answer = await self.client.scheduler.maestro_call(
+                    call=word, protocol=PROTOCOL, timeout=timeout, app=self.app, **fields
+                )
+        except TimeoutError:
+            raise PoolTimeoutError(
+                f"{word}: the pool manager at {self._address} did not answer in {patience:g} s"
+            ) from None
+        except (OSError, AttributeError) as error:  # the client's scheduler is None once it closed
+            raise PoolLostError(f"{word}: no pool manager at {self._address} ({error})") from error
+        if answer is None:
+            raise PoolLostError(f"{word}: the scheduler at {self._address} is no pool manager")
+        if "error" in answer:
+            raise from_wire(answer["error"])
+        return answer["value"]
+
+    @property
+    def _address(self) -> str:
+        scheduler = self.client.scheduler
+        return scheduler.address if scheduler is not None else "(closed)"

@@ -1,0 +1,148 @@
+"""The pool manager: a scheduler plugin that carries out what the registry decides.
+
+It never sees an array byte. The plugin that travels is empty; its state is made where it starts,
+and kept as an extension of the scheduler, so that installing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import pickle
+from collections.abc import Coroutine
+from typing import Any
+
+from distributed import Scheduler
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from maestro import messages as m
+from maestro.errors import MaestroError, ProtocolError, to_wire
+from maestro.node import NodePlugin
+from maestro.registry import Registry
+
+__all__ = ["ManagerPlugin"]
+
+logger = logging.getLogger("maestro.manager")
+
+#: How long a worker may take to become a node before the manager goes on without it, in seconds.
+ENLIST = 10.0
+
+
+class ManagerPlugin(SchedulerPlugin):
+    """Makes a Dask scheduler a pool manager; the second time does nothing."""
+
+    name = "maestro"
+    idempotent = True
+
+    async def start(self, scheduler: Scheduler) -> None:
+        manager = scheduler.extensions.get("maestro")
+        if manager is None:
+            manager = scheduler.extensions["maestro"] = Manager(scheduler)
+            for worker in list(scheduler.workers):
+                manager.enlist_soon(worker)
+        await manager.ready()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        scheduler.extensions["maestro"].enlist_soon(worker)
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
+        scheduler.extensions["maestro"].carry_out(m.NodeLost(worker))
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        scheduler.extensions["maestro"].carry_out(m.AppLost(client))
+
+    async def close(self) -> None:
+        pass
+
+
+class Manager:
+    """The registry with its requests, its timers and its connections to the nodes."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.registry = Registry()
+        self._requests = itertools.count()
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._enlisting: set[asyncio.Task[Any]] = set()
+        scheduler.handlers["maestro_call"] = self.call
+
+    async def call(
+        self, call: str, protocol: int, timeout: float | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """Answer an app: ``{"value": ...}`` or ``{"error": ...}``."""
+        request = next(self._requests)
+        try:
+            if protocol != m.PROTOCOL:
+                raise ProtocolError(
+                    f"protocol: the app speaks version {protocol}, expected {m.PROTOCOL}:"
+                    " install the same maestro-pool for apps, scheduler and workers"
+                )
+            message = m.decode(call, request, fields)
+        except MaestroError as error:
+            return {"error": to_wire(error)}
+        answer = self._answers[request] = asyncio.get_running_loop().create_future()
+        self.carry_out(message)
+        if timeout is not None and not answer.done():
+            expired = m.Expired(request, fields["handle"], timeout)
+            timer = asyncio.get_running_loop().call_later(timeout, self._expire, expired)
+            answer.add_done_callback(lambda _: timer.cancel())
+        return await answer
+
+    def _expire(self, message: m.Expired) -> None:
+        if message.request in self._answers:
+            self.carry_out(message)
+
+    def carry_out(self, message: Any) -> None:
+        """Let the registry decide, and do what it says."""
+        for instruction in self.registry.handle(message):
+            match instruction:
+                case m.Reply(request, value):
+                    self._answers.pop(request).set_result({"value": value})
+                case m.Refuse(request, error):
+                    self._answers.pop(request).set_result({"error": to_wire(error)})
+                case m.Free(node, version, ranks):
+                    self._soon(self._free(node, version, ranks), self._tasks)
+
+    async def _free(self, node: str, version: int, ranks: tuple[int, ...]) -> None:
+        try:
+            await self.scheduler.rpc(node).maestro_free(version=version, ranks=ranks)
+        except OSError:  # the node is gone, and what it held with it
+            logger.info("Node %s went before it could drop version %d", node, version)
+
+    def enlist_soon(self, worker: str) -> None:
+        """Make a worker a node as soon as it listens.
+
+        In a task of its own: a worker answers no call before it is registered, so waiting for one
+        within its registration would never end. And by a call to each worker rather than by the
+        scheduler's list of worker plugins: where that list holds a plugin that a worker cannot
+        unpickle, the worker does not start; this way it merely is no node.
+        """
+        self._soon(self._enlist(worker), self._enlisting)
+
+    async def _enlist(self, worker: str) -> None:
+        try:
+            async with asyncio.timeout(ENLIST):
+                rpc = self.scheduler.rpc(worker)
+                answer = await getattr(rpc, "plugin-add")(
+                    plugin=pickle.dumps(NodePlugin()), name=NodePlugin.name
+                )
+                if answer.get("status") != "OK":
+                    raise answer["exception"]
+                hello = await rpc.maestro_hello()
+        except Exception as error:  # whatever a foreign worker answers, it is no node
+            logger.warning("Worker %s is no pool node: %r", worker, error)
+        else:
+            if worker in self.scheduler.workers:
+                self.carry_out(m.NodeJoined(worker, hello["limit"]))
+
+    async def ready(self) -> None:
+        """Wait until the workers that are there now are nodes, or have been given up."""
+        if self._enlisting:
+            await asyncio.wait(self._enlisting)
+
+    def _soon(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[Any]]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

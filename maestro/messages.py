@@ -1,0 +1,258 @@
+"""The words between apps and the pool manager: calls in, instructions out.
+
+Calls are what apps ask and what happens to the pool by itself; instructions are what the state
+machine (`maestro.registry`) wants done about it. All are plain values. On the wire a call is a
+dict of what msgpack knows, with distributions and dtypes spelled out; no pickles.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from layouts import Distribution
+from maestro.errors import InconsistentError, MaestroError, ProtocolError
+
+__all__ = [
+    "CALLS",
+    "PROTOCOL",
+    "Abort",
+    "AppLost",
+    "Call",
+    "Demand",
+    "Dispose",
+    "Expired",
+    "Free",
+    "Instruction",
+    "Join",
+    "Leave",
+    "List",
+    "NodeJoined",
+    "NodeLost",
+    "Offer",
+    "Received",
+    "Refuse",
+    "Reply",
+    "Require",
+    "Retract",
+    "Seal",
+    "Stored",
+    "Withdraw",
+    "decode",
+    "dtype_from_wire",
+    "dtype_to_wire",
+]
+
+#: Raised with every change that an older app or manager would not understand.
+PROTOCOL = 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something an app asks; answered once, by a Reply or a Refuse of the same request."""
+
+    request: int
+    app: str
+
+
+@dataclass(frozen=True)
+class Join(Call):
+    """An app connects. Replied with nothing."""
+
+    client: str
+    workflow: str
+    component: str
+
+
+@dataclass(frozen=True)
+class Leave(Call):
+    """An app goes; what it offered leaves when those who required it are served."""
+
+
+@dataclass(frozen=True)
+class List(Call):
+    """Replied with what is in the pool, and who is connected."""
+
+
+@dataclass(frozen=True)
+class _HandleCall(Call):
+    handle: str
+
+
+@dataclass(frozen=True)
+class Seal(_HandleCall):
+    """Announce a handle: what this app says of the CDO."""
+
+    name: str
+    rank: int | None
+    dtype: str | None
+    distribution: Distribution | None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Offer(_HandleCall):
+    """Reserve room. Replied with the version and the node for each rank that the handle speaks for."""
+
+    dtype: str | None
+    distribution: Distribution | None
+
+
+@dataclass(frozen=True)
+class Stored(_HandleCall):
+    """The parts of an offer are on their nodes."""
+
+
+@dataclass(frozen=True)
+class Abort(_HandleCall):
+    """The parts of an offer could not be brought to their nodes."""
+
+
+@dataclass(frozen=True)
+class Withdraw(_HandleCall):
+    """Replied once every requirement is served."""
+
+
+@dataclass(frozen=True)
+class Require(_HandleCall):
+    """Keep the CDO, now or once it comes, until it is demanded or the requirement retracted."""
+
+
+@dataclass(frozen=True)
+class Retract(_HandleCall):
+    """Take a requirement back."""
+
+
+@dataclass(frozen=True)
+class Demand(_HandleCall):
+    """Replied once the CDO is in the pool: with its version, layout and where its parts are."""
+
+
+@dataclass(frozen=True)
+class Received(_HandleCall):
+    """A demand has fetched its data, or given up."""
+
+
+@dataclass(frozen=True)
+class Dispose(_HandleCall):
+    """Forget a handle."""
+
+
+@dataclass(frozen=True)
+class AppLost:
+    """A client's connection is gone, and with it its apps."""
+
+    client: str
+
+
+@dataclass(frozen=True)
+class NodeJoined:
+    """A node can hold parts up to ``limit`` bytes."""
+
+    address: str
+    limit: int
+
+
+@dataclass(frozen=True)
+class NodeLost:
+    """A node is gone with what it held."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class Expired:
+    """The time for a handle's request ran out."""
+
+    request: int
+    handle: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answer a request."""
+
+    request: int
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Answer a request with an error."""
+
+    request: int
+    error: MaestroError
+
+
+@dataclass(frozen=True)
+class Free:
+    """Let a node drop parts of a version."""
+
+    node: str
+    version: int
+    ranks: tuple[int, ...]
+
+
+Instruction: TypeAlias = Reply | Refuse | Free
+
+#: Calls by their word on the wire.
+CALLS: dict[str, type[Call]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Join, Leave, List, Seal, Offer, Stored, Abort,
+        Withdraw, Require, Retract, Demand, Received, Dispose,
+    )
+}  # fmt: skip
+
+
+def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
+    """The call of a message.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none that this manager knows.
+    """
+    kind = CALLS.get(word)
+    if kind is None:
+        raise ProtocolError(f"call: got {word!r}, expected one of {', '.join(CALLS)}")
+    expected = {f.name for f in dataclasses.fields(kind)} - {"request"}
+    if set(fields) != expected:
+        raise ProtocolError(
+            f"call {word!r}: got the fields {sorted(fields)}, expected {sorted(expected)}"
+        )
+    try:
+        if fields.get("distribution") is not None:
+            fields = fields | {"distribution": Distribution.from_dict(fields["distribution"])}
+        return kind(request=request, **fields)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ProtocolError(f"call {word!r}: {error}") from None
+
+
+def dtype_to_wire(dtype: np.dtype[Any], name: str) -> str:
+    """A dtype in words, from which the very same one can be made again.
+
+    Raises
+    ------
+    TypeError
+        If it holds Python objects or cannot be put in words, naming the CDO.
+    """
+    if dtype.hasobject:
+        raise TypeError(f"CDO {name!r}: dtype {dtype} holds Python objects, expected plain bytes")
+    for text in (repr(np.lib.format.dtype_to_descr(dtype)), repr(dtype.name)):
+        try:
+            if dtype_from_wire(text) == dtype:
+                return text
+        except (TypeError, ValueError):
+            continue
+    raise TypeError(f"CDO {name!r}: dtype {dtype} cannot be put in words that NumPy reads back")
+
+
+def dtype_from_wire(text: str) -> np.dtype[Any]:
+    """The dtype of `dtype_to_wire`'s words."""
+    return np.lib.format.descr_to_dtype(ast.literal_eval(text))

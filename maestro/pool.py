@@ -1,0 +1,119 @@
+"""What is in the pool: a snapshot to look at, in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layouts import Distribution
+from maestro.messages import dtype_from_wire
+
+__all__ = ["Entry", "Pool"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One CDO that is in the pool.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    version : int
+        Serial number of this offering.
+    distribution : Distribution or None
+        How it was offered; None for a CDO without data.
+    dtype : numpy.dtype or None
+        Type of its elements.
+    attributes : dict
+        What its producers have set.
+    apps : list of str
+        The apps that offered it.
+    nodes : list of str
+        Addresses of the nodes that hold its parts, by rank.
+    """
+
+    name: str
+    version: int
+    distribution: Distribution | None
+    dtype: np.dtype[Any] | None
+    attributes: dict[str, Any]
+    apps: list[str]
+    nodes: list[str]
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Global shape."""
+        return None if self.distribution is None else self.distribution.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array, copies not counted."""
+        if self.shape is None or self.dtype is None:
+            return 0
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Pool(Mapping[str, Entry]):
+    """A snapshot of all CDOs offered and not yet withdrawn, by name."""
+
+    def __init__(self, listing: Mapping[str, Any]) -> None:
+        self._entries = {words["name"]: _entry(words) for words in listing["cdos"]}
+        self.nodes: Mapping[str, Mapping[str, int]] = listing["nodes"]
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    def _repr_html_(self) -> str:
+        head, *body = (
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._rows()
+        )
+        return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows = [("name", "shape", "dtype", "bytes", "ranks", "offered by")]
+        for entry in self._entries.values():
+            rows.append(
+                (
+                    entry.name,
+                    "no data" if entry.shape is None else str(entry.shape),
+                    "" if entry.dtype is None else str(entry.dtype),
+                    f"{entry.nbytes:,}",
+                    "" if entry.distribution is None else str(entry.distribution.size),
+                    ", ".join(entry.apps),
+                )
+            )
+        return rows
+
+
+def _entry(words: Mapping[str, Any]) -> Entry:
+    layout, dtype = words["distribution"], words["dtype"]
+    return Entry(
+        words["name"],
+        words["version"],
+        None if layout is None else Distribution.from_dict(layout),
+        None if dtype is None else dtype_from_wire(dtype),
+        words["attributes"],
+        words["apps"],
+        words["nodes"],
+    )

@@ -1,0 +1,452 @@
+"""The pool manager's mind: a plain state machine, calls in, instructions out.
+
+No I/O, no clock, no tasks: `Registry.handle` takes one message of `maestro.messages` and returns
+what is to be done about it. Every request is answered exactly once, at once or by a later message;
+a call that is refused changes nothing. The plugin in `maestro.manager` carries the instructions
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from maestro import messages as m
+from maestro.catalogue import Cdo, Handle, ranks_spoken_for, unite
+from maestro.errors import (
+    AlreadyOfferedError,
+    DataLostError,
+    InconsistentError,
+    LifecycleError,
+    MaestroError,
+    PoolFullError,
+    PoolLostError,
+    PoolTimeoutError,
+)
+from maestro.placement import Ledger
+from maestro.versions import Slot, Stage, Version
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """All apps, nodes, handles and versions of a pool.
+
+    Examples
+    --------
+    >>> registry = Registry()
+    >>> registry.handle(m.Join(0, "app-1", client="c", workflow="w", component="model"))
+    [Reply(request=0, value=None)]
+    """
+
+    def __init__(self) -> None:
+        self.apps: dict[str, m.Join] = {}
+        self.handles: dict[str, Handle] = {}
+        self.cdos: dict[str, Cdo] = {}
+        self.ledger = Ledger()
+        self._joins: dict[str, int] = {}  # each app's place in the order of joins
+        self._joined = 0
+        self._serial = 0
+        self._out: list[m.Instruction] = []
+
+    def handle(self, message: Any) -> list[m.Instruction]:
+        """Take one message in; return what is to be done, in this order."""
+        self._out = []
+        try:
+            if isinstance(message, m.Call) and not isinstance(message, m.Join):
+                self._check_caller(message)
+            getattr(self, f"_on_{type(message).__name__.lower()}")(message)
+        except MaestroError as error:
+            self._out.append(m.Refuse(message.request, error))
+        return self._out
+
+    # Apps and nodes come and go
+
+    def _on_join(self, call: m.Join) -> None:
+        if call.app in self.apps:
+            raise LifecycleError(f"app {call.app!r} has joined already")
+        self._joined += 1
+        self._joins[call.app] = self._joined
+        self.apps[call.app] = call
+        self._reply(call)
+
+    def _on_leave(self, call: m.Leave) -> None:
+        self._forget_app(call.app, died=False)
+        self._reply(call)
+
+    def _on_applost(self, event: m.AppLost) -> None:
+        for app in [app for app, joined in self.apps.items() if joined.client == event.client]:
+            self._forget_app(app, died=True)
+
+    def _on_nodejoined(self, event: m.NodeJoined) -> None:
+        self.ledger.join(event.address, event.limit)
+
+    def _on_nodelost(self, event: m.NodeLost) -> None:
+        self.ledger.leave(event.address)
+        for cdo in list(self.cdos.values()):
+            for version in cdo.versions():
+                lost = [r for r, slot in version.slots.items() if slot.node == event.address]
+                if lost:
+                    for rank in lost:
+                        version.slots[rank].node = None
+                    self._fail(
+                        cdo,
+                        version,
+                        f"CDO {version.name!r}: ranks {lost} were lost with node {event.address}",
+                    )
+
+    # Handles
+
+    def _on_seal(self, call: m.Seal) -> None:
+        if call.handle in self.handles:
+            raise LifecycleError(f"CDO {call.name!r}: the handle is sealed already")
+        cdo = self.cdos.get(call.name) or Cdo(call.name)
+        handle = Handle(
+            call.app, call.name, call.rank, call.dtype, call.distribution, dict(call.attributes)
+        )
+        cdo.check(handle)
+        self.cdos[call.name] = cdo
+        cdo.handles[call.handle] = self.handles[call.handle] = handle
+        self._reply(call)
+
+    def _on_dispose(self, call: m.Dispose) -> None:
+        handle, cdo = self._find(call)
+        if cdo.offered_by(call.handle) is not None:
+            raise LifecycleError(f"CDO {cdo.name!r}: dispose was called before withdraw")
+        self._drop_requirement(cdo, call.handle)
+        self._forget_handle(cdo, call.handle)
+        self._reply(call)
+
+    # Producers
+
+    def _on_offer(self, call: m.Offer) -> None:
+        handle, cdo = self._find(call)
+        if cdo.offered_by(call.handle) is not None:
+            raise LifecycleError(f"CDO {cdo.name!r}: offer was called before withdraw")
+        given = Handle(
+            handle.app,
+            handle.name,
+            handle.rank,
+            call.dtype if handle.dtype is None else handle.dtype,
+            call.distribution if handle.distribution is None else handle.distribution,
+            handle.attributes,
+        )
+        cdo.check(given, but=call.handle)
+        ranks = ranks_spoken_for(given)
+        version = self._ended_round(cdo, given, ranks) or self._open(cdo, given, ranks)
+        if version.stage is Stage.OVER:
+            places: dict[int, str] = {}  # this round came to nothing: there is nobody to send to
+        else:
+            places = self._reserve(cdo, given, ranks)
+        handle.dtype, handle.distribution = given.dtype, given.distribution
+        for rank in ranks:
+            size = given.part_size(rank)
+            version.slots[rank] = Slot(call.app, call.handle, places.get(rank), size)
+        if cdo.current is None and version.stage is not Stage.OVER:
+            self._serial += 1
+            cdo.current = version
+        self._reply(call, {"version": version.serial, "nodes": places})
+
+    def _ended_round(self, cdo: Cdo, given: Handle, ranks: list[int]) -> Version | None:
+        """The version that ended before these ranks came to it, if they belong to one.
+
+        Ranks in separate apps do not keep step: when rank 0 has withdrawn before rank 1 offered,
+        rank 1's offer is of that ended round, and must not meet rank 0's next one.
+        """
+        for version in cdo.past:
+            if (
+                version.stage is Stage.OVER
+                and version.distribution == given.distribution
+                and given.app not in version.apps
+                and self._joins[given.app] <= version.over_at
+                and not any(rank in version.slots for rank in ranks)
+            ):
+                return version
+        return None
+
+    def _open(self, cdo: Cdo, given: Handle, ranks: list[int]) -> Version:
+        """The version that an offer of these ranks belongs to; a new one is not entered yet."""
+        version = cdo.current
+        if version is None:
+            return Version(self._serial, cdo.name, given.distribution, given.dtype)
+        taken = [rank for rank in ranks if rank in version.slots]
+        if version.stage is Stage.POOLED or taken:
+            apps = ", ".join(sorted(version.apps))
+            what = f"rank {taken[0]}" if taken and version.size > 1 else "it"
+            raise AlreadyOfferedError(
+                f"CDO {cdo.name!r}: {what} is offered already, by {apps};"
+                " expected it to be withdrawn first"
+            )
+        if version.distribution != given.distribution:
+            raise InconsistentError(
+                f"CDO {cdo.name!r}: offered as {given.distribution}, expected"
+                f" {version.distribution} as by {', '.join(sorted(version.apps))}"
+            )
+        return version
+
+    def _reserve(self, cdo: Cdo, given: Handle, ranks: list[int]) -> dict[int, str]:
+        if given.distribution is None:
+            return {}
+        sizes = {rank: given.part_size(rank) for rank in ranks}
+        places = self.ledger.reserve(sizes)
+        if places is None:
+            room = str(self.ledger) or "no node has joined: start a Dask worker"
+            raise PoolFullError(
+                f"CDO {cdo.name!r}: no room for {len(ranks)} parts of {sum(sizes.values())} bytes"
+                f" in all, the largest of {max(sizes.values())}; {room}"
+            )
+        return places
+
+    def _on_stored(self, call: m.Stored) -> None:
+        handle, cdo = self._find(call)
+        version = self._offering(cdo, call)
+        for rank in version.ranks_of(call.handle):
+            version.slots[rank].stored = True
+        version.attributes = unite(version.attributes, handle.attributes)
+        self._reply(call)
+        if version.stage is Stage.FORMING and version.complete:
+            self._enter(cdo, version)
+
+    def _on_abort(self, call: m.Abort) -> None:
+        _, cdo = self._find(call)
+        version = self._offering(cdo, call)
+        ranks = version.ranks_of(call.handle)
+        self._empty(version, ranks)
+        for rank in ranks:
+            del version.slots[rank]
+        if not version.slots:
+            self._end(cdo, version)
+        self._reply(call)
+
+    def _enter(self, cdo: Cdo, version: Version) -> None:
+        """The version is complete: everyone who waited gets it."""
+        version.stage = Stage.POOLED
+        version.requirements |= cdo.pending
+        cdo.pending.clear()
+        for request in cdo.waiting:
+            self._out.append(m.Reply(request, version.describe()))
+        cdo.waiting.clear()
+        if version.going:
+            self._take_out(cdo, version)
+
+    def _on_withdraw(self, call: m.Withdraw) -> None:
+        _, cdo = self._find(call)
+        version = self._offering(cdo, call)
+        version.withdraw(call.handle)
+        version.withdrawing[call.request] = call.handle
+        self._take_out(cdo, version)
+
+    def _take_out(self, cdo: Cdo, version: Version) -> None:
+        """A rank is withdrawn: end the version as soon as nobody is to be served any more."""
+        if version.stage is Stage.POOLED:
+            version.stage = Stage.LEAVING
+            cdo.past.append(version)
+            cdo.current = None
+        wanted = cdo.pending if version.stage is Stage.FORMING else version.requirements
+        if not wanted:
+            self._end(cdo, version)
+
+    # Consumers
+
+    def _on_require(self, call: m.Require) -> None:
+        handle, cdo = self._find(call)
+        handle.required = True
+        if cdo.current is not None and cdo.current.stage is Stage.POOLED:
+            cdo.current.requirements.add(call.handle)
+        else:
+            cdo.pending.add(call.handle)
+        self._reply(call)
+
+    def _on_retract(self, call: m.Retract) -> None:
+        _, cdo = self._find(call)
+        self._drop_requirement(cdo, call.handle)
+        self._reply(call)
+
+    def _on_demand(self, call: m.Demand) -> None:
+        handle, cdo = self._find(call)
+        if handle.lost:
+            text, handle.lost = handle.lost, ""
+            raise DataLostError(text)
+        version = cdo.required_by(call.handle)
+        if version is None and cdo.current is not None and cdo.current.stage is Stage.POOLED:
+            version = cdo.current
+            version.requirements.add(call.handle)
+        if version is None:
+            cdo.pending.add(call.handle)
+            cdo.waiting[call.request] = call.handle
+        else:
+            self._reply(call, version.describe())
+
+    def _on_received(self, call: m.Received) -> None:
+        _, cdo = self._find(call)
+        self._drop_requirement(cdo, call.handle)
+        self._reply(call)
+
+    def _on_expired(self, event: m.Expired) -> None:
+        cdo = self.cdos[self.handles[event.handle].name]
+        if event.request in cdo.waiting:
+            del cdo.waiting[event.request]
+            text = f"CDO {cdo.name!r}: not there after {event.seconds:g} s: {cdo.progress()}"
+            if not self.handles[event.handle].required:
+                self._drop_requirement(cdo, event.handle)
+            self._out.append(m.Refuse(event.request, PoolTimeoutError(text)))
+        for version in cdo.versions():
+            if event.request in version.withdrawing:
+                self._give_up_withdraw(cdo, version, event)
+
+    def _give_up_withdraw(self, cdo: Cdo, version: Version, event: m.Expired) -> None:
+        handle = version.withdrawing.pop(event.request)
+        for rank in version.ranks_of(handle):
+            version.slots[rank].withdrawn = False
+        wanted = version.requirements or cdo.pending
+        apps = sorted({self.handles[h].app for h in wanted})
+        text = (
+            f"CDO {cdo.name!r}: not withdrawn after {event.seconds:g} s:"
+            f" still required by {', '.join(apps)}"
+        )
+        self._out.append(m.Refuse(event.request, PoolTimeoutError(text)))
+        if version.stage is Stage.LEAVING and not version.going and cdo.current is None:
+            version.stage = Stage.POOLED
+            cdo.past.remove(version)
+            cdo.current = version
+
+    # What is in the pool
+
+    def _on_list(self, call: m.List) -> None:
+        pooled = [
+            cdo.current
+            for cdo in self.cdos.values()
+            if cdo.current is not None and cdo.current.stage is Stage.POOLED
+        ]
+        value = {
+            "cdos": [{"name": v.name, "apps": sorted(v.apps), **v.describe()} for v in pooled],
+            "apps": [
+                {"app": app, "workflow": joined.workflow, "component": joined.component}
+                for app, joined in self.apps.items()
+            ],
+            "nodes": {
+                address: {"limit": node.limit, "used": node.used}
+                for address, node in self.ledger.nodes.items()
+            },
+        }
+        self._reply(call, value)
+
+    # Shared steps
+
+    def _reply(self, call: m.Call, value: Any = None) -> None:
+        self._out.append(m.Reply(call.request, value))
+
+    def _check_caller(self, call: m.Call) -> None:
+        if call.app not in self.apps:
+            raise PoolLostError(f"app {call.app!r} is not connected to this pool")
+
+    def _find(self, call: Any) -> tuple[Handle, Cdo]:
+        handle = self.handles.get(call.handle)
+        if handle is None or handle.app != call.app:
+            raise LifecycleError(f"handle {call.handle!r} is unknown: it was not sealed")
+        return handle, self.cdos[handle.name]
+
+    def _offering(self, cdo: Cdo, call: Any) -> Version:
+        version = cdo.offered_by(call.handle)
+        if version is None:
+            raise LifecycleError(f"CDO {cdo.name!r}: it is not offered by this handle")
+        return version
+
+    def _drop_requirement(self, cdo: Cdo, handle: str) -> None:
+        """The handle wants nothing any more: served, retracted, or gone."""
+        self.handles[handle].required = False
+        self.handles[handle].lost = ""
+        cdo.pending.discard(handle)
+        for version in cdo.versions():
+            version.requirements.discard(handle)
+            if version.going and version.stage is not Stage.OVER:
+                self._take_out(cdo, version)
+
+    def _fail(self, cdo: Cdo, version: Version, text: str) -> None:
+        """What was lost can't be had any more: tell everyone who wants it, and end the version."""
+        if version.stage is Stage.FORMING:
+            for request, handle in list(cdo.waiting.items()):
+                del cdo.waiting[request]
+                if not self.handles[handle].required:
+                    cdo.pending.discard(handle)
+                self._out.append(m.Refuse(request, DataLostError(text)))
+        for handle in version.requirements:
+            if self.handles[handle].required:
+                self.handles[handle].lost = text
+                cdo.pending.add(handle)
+        self._end(cdo, version)
+
+    def _end(self, cdo: Cdo, version: Version) -> None:
+        """The version is over: its bytes go, and its producers are told."""
+        self._empty(version, version.slots)
+        for request in version.withdrawing:
+            self._out.append(m.Reply(request))
+        version.withdrawing.clear()
+        version.requirements.clear()
+        if version.stage is not Stage.OVER:
+            version.stage = Stage.OVER
+            version.over_at = self._joined
+        if cdo.current is version:
+            cdo.current = None
+            cdo.past.append(version)
+        self._tidy(cdo)
+
+    def _empty(self, version: Version, ranks: Iterable[int]) -> None:
+        """Let the nodes drop these parts."""
+        by_node: dict[str, list[int]] = {}
+        for rank in ranks:
+            slot = version.slots[rank]
+            if slot.node is not None:
+                self.ledger.release(slot.node, slot.size)
+                by_node.setdefault(slot.node, []).append(rank)
+                slot.node = None
+        for node, dropped in by_node.items():
+            self._out.append(m.Free(node, version.serial, tuple(dropped)))
+
+    def _forget_app(self, app: str, died: bool) -> None:
+        for handle in [h for h, known in self.handles.items() if known.app == app]:
+            cdo = self.cdos[self.handles[handle].name]
+            self._cancel(cdo, handle)
+            for version in cdo.versions():
+                self._leave_behind(cdo, version, handle, died)
+            self._drop_requirement(cdo, handle)
+            self._forget_handle(cdo, handle)
+        del self.apps[app], self._joins[app]
+
+    def _cancel(self, cdo: Cdo, handle: str) -> None:
+        """Answer what the handle still waits for, so that no request stays open."""
+        gone = PoolLostError(f"CDO {cdo.name!r}: the app left while it waited")
+        for waits in (cdo.waiting, *(version.withdrawing for version in cdo.versions())):
+            for request in [r for r, waiter in waits.items() if waiter == handle]:
+                del waits[request]
+                self._out.append(m.Refuse(request, gone))
+
+    def _leave_behind(self, cdo: Cdo, version: Version, handle: str, died: bool) -> None:
+        """What an app that is gone had offered: serve those who required it, if that can be."""
+        ranks = version.ranks_of(handle)
+        if not ranks:
+            return
+        slots = [version.slots[rank] for rank in ranks]
+        finished = all(slot.stored and (slot.withdrawn or not died) for slot in slots)
+        version.withdraw(handle)
+        if version.stage is Stage.FORMING and not finished:
+            app = slots[0].app
+            how = "died" if died else "left"
+            self._fail(
+                cdo,
+                version,
+                f"CDO {cdo.name!r}: app {app!r} {how} while it offered ranks {ranks}"
+                f" of {version.size}; {cdo.progress()}",
+            )
+        elif version.stage is not Stage.OVER:
+            self._take_out(cdo, version)
+
+    def _forget_handle(self, cdo: Cdo, handle: str) -> None:
+        del cdo.handles[handle], self.handles[handle]
+        self._tidy(cdo)
+
+    def _tidy(self, cdo: Cdo) -> None:
+        """Drop what nobody can ask for any more."""
+        cdo.past = [version for version in cdo.past if not version.forgettable(self._joins)]
+        if not (cdo.handles or cdo.current or cdo.past):
+            self.cdos.pop(cdo.name, None)

@@ -1,0 +1,73 @@
+"""What a demand moved, from where, and how long it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Report", "Transfer"]
+
+
+@dataclass
+class Transfer:
+    """What one source rank gave one target rank.
+
+    Attributes
+    ----------
+    source, target : int
+        The ranks.
+    node : str
+        Address of the node that held the source's part.
+    bytes : int
+        Array bytes moved.
+    messages : int
+        Messages that carried them.
+    seconds : float
+        Time under way, summed over the messages.
+    """
+
+    source: int
+    target: int
+    node: str
+    bytes: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """What one demand cost.
+
+    Attributes
+    ----------
+    name : str
+        The CDO.
+    waited : float
+        Seconds until it was in the pool.
+    seconds : float
+        Seconds from then until the data was here.
+    transfers : list of Transfer
+        One for each pair of ranks.
+    """
+
+    name: str
+    waited: float = 0.0
+    seconds: float = 0.0
+    transfers: list[Transfer] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        """Array bytes moved."""
+        return sum(transfer.bytes for transfer in self.transfers)
+
+    @property
+    def messages(self) -> int:
+        """Messages that carried array bytes."""
+        return sum(transfer.messages for transfer in self.transfers)
+
+    def __str__(self) -> str:
+        rate = self.bytes / self.seconds / 1e9 if self.seconds else 0.0
+        return (
+            f"{self.name}: {self.bytes / 1e6:.1f} MB in {self.messages} messages from"
+            f" {len({t.node for t in self.transfers})} nodes, {self.seconds * 1e3:.1f} ms"
+            f" ({rate:.2f} GB/s), after {self.waited * 1e3:.1f} ms of waiting"
+        )

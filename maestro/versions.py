@@ -1,0 +1,119 @@
+"""One offering of a CDO, from its first rank's offer to its last rank's withdraw.
+
+A name may be offered again and again, and ranks in separate processes do not keep step: rank 0 may
+be withdrawing the second offering while rank 1 has yet to withdraw the first. So every offering is
+a version of its own, and parts of different versions never meet.
+
+::
+
+    forming --all ranks stored--> pooled --first withdraw--> leaving --last served--> over
+       |                                                                               ^
+       '--------a rank withdrawn, or its app or node lost, before all were there-------'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from layouts import Distribution
+
+__all__ = ["Slot", "Stage", "Version"]
+
+
+class Stage(Enum):
+    """Where a version stands."""
+
+    FORMING = "forming"
+    POOLED = "pooled"
+    LEAVING = "leaving"
+    OVER = "over"
+
+
+@dataclass
+class Slot:
+    """One rank's part in a version."""
+
+    app: str
+    handle: str
+    node: str | None = None  # None: no bytes, or none any more
+    size: int = 0
+    stored: bool = False
+    withdrawn: bool = False  # its producer has called withdraw, or is gone
+
+
+@dataclass
+class Version:
+    """One offering of a name."""
+
+    serial: int
+    name: str
+    distribution: Distribution | None
+    dtype: str | None
+    stage: Stage = Stage.FORMING
+    slots: dict[int, Slot] = field(default_factory=dict)
+    requirements: set[str] = field(default_factory=set)  # handles yet to be served
+    withdrawing: dict[int, str] = field(default_factory=dict)  # requests that wait, and handles
+    attributes: dict[str, Any] = field(default_factory=dict)
+    over_at: int = 0  # count of joins when it ended
+
+    @property
+    def size(self) -> int:
+        """Number of ranks; a CDO without data has one."""
+        return 1 if self.distribution is None else self.distribution.size
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rank's part is stored."""
+        return len(self.slots) == self.size and all(slot.stored for slot in self.slots.values())
+
+    @property
+    def going(self) -> bool:
+        """Whether any rank has been withdrawn."""
+        return any(slot.withdrawn for slot in self.slots.values())
+
+    @property
+    def apps(self) -> set[str]:
+        """The apps that offered a rank."""
+        return {slot.app for slot in self.slots.values()}
+
+    def ranks_of(self, handle: str) -> list[int]:
+        """The ranks that a handle offered."""
+        return [rank for rank, slot in self.slots.items() if slot.handle == handle]
+
+    def forgettable(self, joins: Mapping[str, int]) -> bool:
+        """Whether it is over and nobody can belong to it any more.
+
+        Parameters
+        ----------
+        joins : mapping
+            The apps that are connected and their places in the order of joins.
+        """
+        if self.stage is not Stage.OVER or not all(s.withdrawn for s in self.slots.values()):
+            return False
+        apps = self.apps
+        return len(self.slots) == self.size or not any(
+            joined <= self.over_at and app not in apps for app, joined in joins.items()
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What a demand needs to know, in plain values."""
+        return {
+            "version": self.serial,
+            "dtype": self.dtype,
+            "distribution": None if self.distribution is None else self.distribution.to_dict(),
+            "nodes": [self.slots[rank].node for rank in range(self.size)],
+            "attributes": self.attributes,
+        }
+
+    def withdraw(self, handle: str) -> None:
+        """Mark what a handle offered as on its way out."""
+        for rank in self.ranks_of(handle):
+            self.slots[rank].withdrawn = True
+
+    def missing(self) -> list[int]:
+        """The ranks whose parts are not stored."""
+        stored = {rank for rank, slot in self.slots.items() if slot.stored}
+        return [rank for rank in range(self.size) if rank not in stored]

@@ -61,7 +61,7 @@ def test_chunks_come_back(chunks, order):
     assert from_chunks(to_chunks(distribution), order) == distribution
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(shapes.flatmap(distributions))
 def test_what_dask_can_say_keeps_its_parts_and_the_rest_is_refused(distribution):
     dims = list(zip(distribution.axes, distribution.shape, distribution.grid, strict=True))

@@ -143,7 +143,7 @@ def darrays(draw):
     )
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(darrays())
 def test_ranks_hold_what_the_standards_formulas_say(darray):
     distribution = from_darray(*darray)
@@ -160,7 +160,7 @@ def test_distributions_come_back(darray, constants):
     assert list(standard(*to_darray(distribution))) == list(standard(*darray))
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4).flatmap(distributions))
 def test_what_mpi_can_say_keeps_its_parts_and_the_rest_is_refused(distribution):
     dims = list(zip(distribution.axes, distribution.shape, distribution.grid, strict=True))

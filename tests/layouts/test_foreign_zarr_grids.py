@@ -29,14 +29,19 @@ regular_grids = st.lists(sizes, max_size=4).map(
 
 def stored_chunks(array, **layout):
     """The elements that each stored object of a Zarr array holds, by its grid index, unclipped."""
-    store = zarr.storage.MemoryStore()
+    objects = {}
     kept = zarr.create_array(
-        store, shape=array.shape, dtype=array.dtype, compressors=None, filters=None, **layout
+        zarr.storage.MemoryStore(objects),
+        shape=array.shape,
+        dtype=array.dtype,
+        compressors=None,
+        filters=None,
+        **layout,
     )
     kept[...] = array
     return kept, {
         tuple(map(int, key.split("/")[1:])): data.to_bytes()
-        for key, data in store._store_dict.items()
+        for key, data in objects.items()
         if key != "zarr.json"
     }
 
@@ -74,16 +79,13 @@ def test_parts_are_the_stored_shards(shape):
     distribution = from_regular_grid(kept.shape, kept.chunks, kept.shards)
     assert distribution == from_chunk_grid(shape, kept.metadata.to_dict()["chunk_grid"])
     assert distribution.size == len(stored)
+    chunks = int(np.prod([s // c for s, c in zip(kept.shards, kept.chunks, strict=True)]))
     for index, data in stored.items():
         rank = int(np.ravel_multi_index(index, distribution.grid))
-        elements = np.frombuffer(data[: len(data) // 8 * 8], array.dtype)
+        # At a shard's end lies its own index: two numbers for each chunk, and a checksum.
+        elements = np.frombuffer(data[: -4 - 16 * chunks], array.dtype)
         part = array[np.ix_(*distribution.indices(rank))]
-        assert np.isin(part, elements).all()
-        others = np.setdiff1d(array, part)
-        index_bytes = kept.metadata.codecs[0]  # the shard's own index is no element
-        assert index_bytes.index_location.value == "end"
-        chunks = int(np.prod([s // c for s, c in zip(kept.shards, kept.chunks, strict=True)]))
-        assert not np.isin(others, elements[: elements.size - 2 * chunks]).any()
+        assert np.array_equal(np.unique(elements[elements != 0]), np.unique(part))
 
 
 @settings(max_examples=300)
@@ -138,7 +140,7 @@ def test_rectilinear_grids_hold_what_the_specification_says(axes):
     assert from_chunk_grid(shape, written) == distribution
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(shapes.flatmap(distributions))
 def test_what_zarr_can_say_keeps_its_parts_and_the_rest_is_refused(distribution):
     dims = list(zip(distribution.axes, distribution.shape, distribution.grid, strict=True))

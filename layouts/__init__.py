@@ -13,6 +13,7 @@ peak memory     256 B per rank (its source and its target part)
 """
 
 import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
+
 from layouts.axes import Block, BlockCyclic, Cyclic, Irregular, Kind, Replicated
 from layouts.cost import Cost
 from layouts.distribution import Distribution

@@ -3,7 +3,7 @@
 ============================  ==================================================================
 kind                          coordinate ``r`` of ``p`` holds, of ``n`` indices
 ============================  ==================================================================
-``Block()``                   ``[r*b, (r+1)*b)`` with ``b = ceil(n/p)``; the last may be short or empty
+``Block()``                   ``[r*b, (r+1)*b)`` with ``b = ceil(n/p)``; the last short or empty
 ``BlockCyclic(size)``         blocks ``r, r+p, r+2p, ...`` of ``size`` indices each
 ``Cyclic()``                  every ``p``-th index from ``r``: ``BlockCyclic(1)``
 ``Irregular(bounds)``         ``[bounds[r], bounds[r+1])``; equal bounds make an empty part
@@ -25,7 +25,16 @@ from typing import Any
 from layouts.cuts import Bounds, Cut, RoundRobin, Whole
 from layouts.numbers import as_count, as_index
 
-__all__ = ["Block", "BlockCyclic", "Cyclic", "Irregular", "Kind", "Replicated", "from_plain", "to_plain"]
+__all__ = [
+    "Block",
+    "BlockCyclic",
+    "Cyclic",
+    "Irregular",
+    "Kind",
+    "Replicated",
+    "from_plain",
+    "to_plain",
+]
 
 
 class Kind(ABC):

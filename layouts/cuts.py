@@ -70,14 +70,16 @@ class Cut(ABC):
     @cached_property
     def counts(self) -> Int64:
         """How many indices each coordinate holds, shape ``(ranks,)``."""
-        return self.count_below(np.array(self.extent), np.arange(self.ranks))
+        everyone = np.arange(self.ranks, dtype=np.int64)
+        return self.count_below(np.array(self.extent, np.int64), everyone)
 
     def indices(self, coordinate: int) -> Int64:
         """All global indices that the coordinate holds, in the order of its part."""
         starts, stops = self.runs(coordinate, 0, self.extent)
         lengths = stops - starts
         before = np.cumsum(lengths) - lengths
-        return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+        held: Int64 = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+        return held
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,7 @@ class Distribution:
             If there is no such rank.
         """
         as_rank(rank, self.size)
-        return tuple(
-            cut.count(c) for cut, c in zip(self.cuts, self.coordinates(rank), strict=True)
-        )
+        return tuple(cut.count(c) for cut, c in zip(self.cuts, self.coordinates(rank), strict=True))
 
     def indices(self, rank: int) -> tuple[Int64, ...]:
         """Global indices that the rank holds, one int64 array per axis, in the part's order.
@@ -164,7 +162,7 @@ class Distribution:
         return plan(self, whole).execute(parts, threads=threads)[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """This distribution in plain lists, numbers and strings, for messages and files.
+        """The distribution in plain lists, numbers and strings, for messages and files.
 
         Examples
         --------

@@ -110,12 +110,8 @@ class Incoming:
             If there is no such source rank.
         """
         theirs = self.source.coordinates(as_rank(source, self.source.size, "source"))
+        cuts = zip(self.source.cuts, self.target.cuts, strict=True)
         return tuple(
-            overlay.between(*cuts, *coordinates)
-            for *cuts, coordinates in zip(
-                self.source.cuts,
-                self.target.cuts,
-                zip(theirs, self.coordinates, strict=True),
-                strict=True,
-            )
+            overlay.between(source_cut, target_cut, s, t)
+            for (source_cut, target_cut), s, t in zip(cuts, theirs, self.coordinates, strict=True)
         )

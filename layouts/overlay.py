@@ -33,7 +33,8 @@ def between(source: Cut, target: Cut, s: int, t: int) -> Pieces:
     low, high, period = _window(source, target, s, t)
     stop = min(high, low + period)
     starts, lengths = _intersection(source.runs(s, low, stop), target.runs(t, low, stop))
-    offsets = source.count_below(starts, np.int64(s)), target.count_below(starts, np.int64(t))
+    here, there = np.array(s, np.int64), np.array(t, np.int64)
+    offsets = source.count_below(starts, here), target.count_below(starts, there)
     if not len(starts) or stop == high:
         return Pieces.explicit(*offsets, lengths)
     rounds, rest = divmod(high - low, period)
@@ -42,13 +43,14 @@ def between(source: Cut, target: Cut, s: int, t: int) -> Pieces:
     if tail:
         last = min(int(lengths[tail - 1]), rest - int(starts[tail - 1] - low))
     ends = np.array([low, stop], np.int64)
+    steps = [cut.count_below(ends, c) for cut, c in ((source, here), (target, there))]
     return Pieces(
         source=offsets[0],
         target=offsets[1],
         length=lengths,
         count=rounds * len(starts) + tail,
-        source_step=int(np.diff(source.count_below(ends, np.int64(s)))[0]),
-        target_step=int(np.diff(target.count_below(ends, np.int64(t)))[0]),
+        source_step=int(steps[0][1] - steps[0][0]),
+        target_step=int(steps[1][1] - steps[1][0]),
         last=last,
     )
 
@@ -71,8 +73,10 @@ def senders(source: Cut, target: Cut, t: int) -> Int64:
         starts, stops = target.runs(t, 0, stop)
         if len(starts) * source.ranks < source.blocks(stop):
             everyone = np.arange(source.ranks)
-            return _tally(starts, stops, np.zeros_like(starts), source, everyone, rows=1)[0]
-        return _tally_blocks(source, target, np.array([t]), stop)[:, 0]
+            counts = _tally(starts, stops, np.zeros_like(starts), source, everyone, rows=1)
+        else:
+            counts = _tally_blocks(source, target, np.array([t]), stop)
+        return counts.ravel()
 
     return _over_rounds(source, target, below)
 
@@ -117,15 +121,15 @@ def _window(source: Cut, target: Cut, s: int, t: int) -> tuple[int, int, int]:
     return 0, source.extent, math.lcm(source.period, target.period)
 
 
-def _intersection(
-    one: tuple[Int64, Int64], other: tuple[Int64, Int64]
-) -> tuple[Int64, Int64]:
+def _intersection(one: tuple[Int64, Int64], other: tuple[Int64, Int64]) -> tuple[Int64, Int64]:
     """Starts and lengths of what two rising lists of disjoint, non-empty intervals share."""
     first = np.searchsorted(other[1], one[0], side="right")
     last = np.searchsorted(other[0], one[1], side="left")
     partners = np.maximum(last - first, 0)
     mine = np.repeat(np.arange(len(partners)), partners)
-    theirs = np.arange(partners.sum()) + np.repeat(first - (np.cumsum(partners) - partners), partners)
+    theirs = np.arange(partners.sum()) + np.repeat(
+        first - (np.cumsum(partners) - partners), partners
+    )
     starts = np.maximum(one[0][mine], other[0][theirs])
     return starts, np.minimum(one[1][mine], other[1][theirs]) - starts
 

@@ -4,6 +4,7 @@ See `connect`.
 """
 
 import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
+
 from maestro.app import App, connect
 from maestro.attributes import Attributes
 from maestro.cdo import Cdo

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from distributed import Client
 from distributed.security import Security
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -20,7 +19,7 @@ from maestro.config import get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.link import Link
 from maestro.pool import Pool
-from maestro.reach import Reached, reach, reach_async
+from maestro.reach import reach, reach_async
 
 __all__ = ["App", "connect"]
 
@@ -105,7 +104,7 @@ class App:
             asynchronous = True
         self._asynchronous = asynchronous
         self._how = (pool, security, timeout or get_seconds("timeouts.connect"))
-        self._reached: Reached | None = None
+        self._started: Any = None  # the exit stack of what was started for this app
         self._line: Link | None = None
         self._left = False
 
@@ -189,7 +188,7 @@ class App:
     @property
     def address(self) -> str:
         """What another app passes to `connect` to join this pool."""
-        return str(self._link.client.scheduler.address)
+        return self._link.address
 
     def leave(self) -> Any:
         """Disconnect. What this app offers leaves the pool once those who require it are served."""
@@ -243,8 +242,8 @@ class App:
                     " await it"
                 )
             self._asynchronous = False
-            self._reached = reach(*self._how)
-            self._line = Link(self._reached.client, self.name, asynchronous=False)
+            client, self._started = reach(*self._how)
+            self._line = Link(client, self.name, asynchronous=False)
             try:
                 self._line.run(self._join)
             except BaseException:
@@ -257,8 +256,8 @@ class App:
             raise LifecycleError(f"app {self.name!r} is blocking: use with")
         self._asynchronous = True
         if self._line is None and not self._left:
-            self._reached = await reach_async(*self._how)
-            self._line = Link(self._reached.client, self.name, asynchronous=True)
+            client, self._started = await reach_async(*self._how)
+            self._line = Link(client, self.name, asynchronous=True)
             try:
                 await self._line.run(self._join)
             except BaseException:
@@ -274,17 +273,17 @@ class App:
 
     def _leave(self) -> None:
         line, self._line, self._left = self._line, None, True
-        if line is not None and self._reached is not None:
+        if line is not None:
             with suppress(MaestroError):
                 line.run(line.call, "leave")
-            self._reached.close()
+            self._started.close()
 
     async def _leave_async(self) -> None:
         line, self._line, self._left = self._line, None, True
-        if line is not None and self._reached is not None:
+        if line is not None:
             with suppress(MaestroError):
                 await line.run(line.call, "leave")
-            await self._reached.close_async()
+            await self._started.aclose()
 
     async def _offer(self, cdo: Cdo, data: Any) -> Cdo:
         await cdo._offer(data)

@@ -45,7 +45,7 @@ class Attributes(MutableMapping[str, Any]):
 
     def unite(self, values: Mapping[str, Any]) -> None:
         """Take in what the pool knows of the CDO from all of its handles."""
-        self._values.update(values)
+        self._values.update(plain(dict(values)))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -16,7 +16,13 @@ from layouts import Distribution
 from layouts.orders import Order, in_order
 from maestro import transfer
 from maestro.attributes import Attributes
-from maestro.errors import InconsistentError, MaestroError, PoolFullError, PoolLostError, PoolTimeoutError, RankError
+from maestro.errors import (
+    InconsistentError,
+    PoolFullError,
+    PoolLostError,
+    PoolTimeoutError,
+    RankError,
+)
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_from_wire, dtype_to_wire
@@ -261,7 +267,9 @@ class Cdo:
         try:
             parts = {rank: target.empty(rank, dtype) for rank in ranks}
         except MemoryError as error:
-            raise PoolFullError(f"CDO {self.name!r}: no memory for what is demanded: {error}") from None
+            raise PoolFullError(
+                f"CDO {self.name!r}: no memory for what is demanded: {error}"
+            ) from None
         source = transfer.Source(self.name, found["version"], offered, dtype)
         report.transfers = await transfer.fetch(
             self._link.client.rpc, source, found["nodes"], target, parts

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import dask
-import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 __all__ = ["get_bytes", "get_number", "get_seconds"]
 
-_DEFAULTS = yaml.safe_load(Path(__file__).with_name("maestro.yaml").read_text())
+(_DEFAULTS,) = dask.config.collect_yaml([str(Path(__file__).with_name("maestro.yaml"))])
 dask.config.update_defaults(_DEFAULTS)
 
 

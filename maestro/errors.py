@@ -68,9 +68,7 @@ class DataLostError(MaestroError, ConnectionError):
     """An app or a node died with data that somebody waited for."""
 
 
-_TYPES = {
-    kind.__name__: kind for kind in globals().copy().values() if isinstance(kind, type)
-}
+_TYPES = {kind.__name__: kind for kind in globals().copy().values() if isinstance(kind, type)}
 
 
 def to_wire(error: MaestroError) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from distributed import Client
 
@@ -39,13 +39,11 @@ class Link:
             raise PoolLostError(f"app {self.app!r} has left the pool")
         if not self.asynchronous:
             return self.client.sync(work, *args, asynchronous=False, **kwargs)
-        loop = self.client.loop.asyncio_loop
+        loop = cast(Any, self.client.loop).asyncio_loop
         if loop is asyncio.get_running_loop():
             return work(*args, **kwargs)
         # A blocking client's loop runs in a thread of its own; the caller awaits on another.
-        return asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(work(*args, **kwargs), loop)
-        )
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(*args, **kwargs), loop))
 
     async def call(self, word: str, timeout: float | None = None, **fields: Any) -> Any:
         """Ask the manager, and return its reply.
@@ -63,25 +61,28 @@ class Link:
             What the manager answers, or that it does not.
         """
         waits = word in ("demand", "withdraw")
-        patience = None if waits and timeout is None else (timeout or 0) + get_seconds("timeouts.answer")
+        patience = (
+            None if waits and timeout is None else (timeout or 0) + get_seconds("timeouts.answer")
+        )
         try:
             async with asyncio.timeout(patience):
-                answer = await self.client.scheduler.maestro_call(
+                answer = await cast(Any, self.client.scheduler).maestro_call(
                     call=word, protocol=PROTOCOL, timeout=timeout, app=self.app, **fields
                 )
         except TimeoutError:
             raise PoolTimeoutError(
-                f"{word}: the pool manager at {self._address} did not answer in {patience:g} s"
+                f"{word}: the pool manager at {self.address} did not answer in {patience:g} s"
             ) from None
         except (OSError, AttributeError) as error:  # the client's scheduler is None once it closed
-            raise PoolLostError(f"{word}: no pool manager at {self._address} ({error})") from error
+            raise PoolLostError(f"{word}: no pool manager at {self.address} ({error})") from error
         if answer is None:
-            raise PoolLostError(f"{word}: the scheduler at {self._address} is no pool manager")
+            raise PoolLostError(f"{word}: the scheduler at {self.address} is no pool manager")
         if "error" in answer:
             raise from_wire(answer["error"])
         return answer["value"]
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
+        """Address of the scheduler."""
         scheduler = self.client.scheduler
-        return scheduler.address if scheduler is not None else "(closed)"
+        return "(closed)" if scheduler is None else str(scheduler.address)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from layouts import Distribution
-from maestro.errors import InconsistentError, MaestroError, ProtocolError
+from maestro.errors import MaestroError, ProtocolError
 
 __all__ = [
     "CALLS",
@@ -96,7 +96,7 @@ class Seal(_HandleCall):
 
 @dataclass(frozen=True)
 class Offer(_HandleCall):
-    """Reserve room. Replied with the version and the node for each rank that the handle speaks for."""
+    """Reserve room. Replied with the version, and the node for each rank of the handle."""
 
     dtype: str | None
     distribution: Distribution | None

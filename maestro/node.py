@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
-from distributed.protocol import to_serialize
+from distributed.protocol.serialize import to_serialize
 from distributed.system import MEMORY_LIMIT
 from numpy.typing import NDArray
 
@@ -98,7 +98,13 @@ class Node:
         return {}
 
     async def fetch(
-        self, version: int, rank: int, target: dict[str, Any], target_rank: int, chunk: int, slab: int
+        self,
+        version: int,
+        rank: int,
+        target: dict[str, Any],
+        target_rank: int,
+        chunk: int,
+        slab: int,
     ) -> dict[str, Any]:
         """The ``slab``-th message of what a part has for a target rank, in the target's order."""
         part = self.parts.get((version, rank))

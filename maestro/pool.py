@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from layouts import Distribution
+from maestro.attributes import plain
 from maestro.messages import dtype_from_wire
 
 __all__ = ["Entry", "Pool"]
@@ -91,7 +92,7 @@ class Pool(Mapping[str, Entry]):
         return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = [("name", "shape", "dtype", "bytes", "ranks", "offered by")]
+        rows: list[tuple[str, ...]] = [("name", "shape", "dtype", "bytes", "ranks", "offered by")]
         for entry in self._entries.values():
             rows.append(
                 (
@@ -113,7 +114,7 @@ def _entry(words: Mapping[str, Any]) -> Entry:
         words["version"],
         None if layout is None else Distribution.from_dict(layout),
         None if dtype is None else dtype_from_wire(dtype),
-        words["attributes"],
-        words["apps"],
-        words["nodes"],
+        plain(words["attributes"]),
+        list(words["apps"]),
+        list(words["nodes"]),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
 
 from distributed import Client, LocalCluster
@@ -12,29 +13,18 @@ from maestro.config import get_number
 from maestro.errors import PoolNotFoundError
 from maestro.manager import ManagerPlugin
 
-__all__ = ["Reached", "reach", "reach_async"]
+__all__ = ["reach", "reach_async"]
 
 
-@dataclass
-class Reached:
-    """A client connected to a scheduler that is a pool manager, and what was started for it."""
-
-    client: Client
-    started: list[Any]  # clients and clusters to close with the app, in this order
-
-    def close(self) -> None:
-        """Close what was started, blocking."""
-        for thing in self.started:
-            thing.close()
-
-    async def close_async(self) -> None:
-        """Close what was started."""
-        for thing in self.started:
-            await thing.close()
-
-
-def reach(pool: Any, security: Security | None, timeout: float) -> Reached:
+def reach(pool: Any, security: Security | None, timeout: float) -> tuple[Client, ExitStack]:
     """Connect, blocking, and make the scheduler a pool manager if it is none.
+
+    Returns
+    -------
+    Client
+        Connected.
+    ExitStack
+        Closes what was started for it.
 
     Raises
     ------
@@ -43,62 +33,46 @@ def reach(pool: Any, security: Security | None, timeout: float) -> Reached:
     TypeError
         If ``pool`` is nothing to connect to.
     """
-    reached = Reached(None, [])
-    try:
-        if isinstance(pool, Client):
-            reached.client = pool
-        else:
-            if _checked(pool) is None:
-                pool = LocalCluster(**_embedded(), asynchronous=False)
-                reached.started.insert(0, pool)
-            reached.client = Client(pool, **_client(security, timeout), asynchronous=False)
-            reached.started.insert(0, reached.client)
-        reached.client.register_plugin(ManagerPlugin())
-    except BaseException as error:
-        reached.close()
-        _explain(error, pool)
-        raise
-    return reached
+    with _explained(pool), ExitStack() as stack:
+        if not isinstance(pool, Client):
+            if pool is None:
+                cluster = LocalCluster(**_embedded(security), asynchronous=False)
+                pool = stack.enter_context(cluster)
+            client = Client(pool, **_client(security, timeout), asynchronous=False)
+            pool = stack.enter_context(client)
+        pool.register_plugin(ManagerPlugin())
+        return pool, stack.pop_all()
 
 
-async def reach_async(pool: Any, security: Security | None, timeout: float) -> Reached:
+async def reach_async(
+    pool: Any, security: Security | None, timeout: float
+) -> tuple[Client, AsyncExitStack]:
     """As `reach`, on the running event loop."""
-    reached = Reached(None, [])
-    try:
-        if isinstance(pool, Client):
-            reached.client = pool
-        else:
-            if _checked(pool) is None:
-                pool = await LocalCluster(**_embedded(), asynchronous=True)
-                reached.started.insert(0, pool)
-            reached.client = Client(pool, **_client(security, timeout), asynchronous=True)
-            reached.started.insert(0, reached.client)
-            await reached.client
-        await reached.client.register_plugin(ManagerPlugin())
-    except BaseException as error:
-        await reached.close_async()
-        _explain(error, pool)
-        raise
-    return reached
+    with _explained(pool):
+        async with AsyncExitStack() as stack:
+            if not isinstance(pool, Client):
+                if pool is None:
+                    cluster = LocalCluster(**_embedded(security), asynchronous=True)
+                    pool = await stack.enter_async_context(cluster)
+                client = Client(pool, **_client(security, timeout), asynchronous=True)
+                pool = await stack.enter_async_context(client)
+            installed = pool.register_plugin(ManagerPlugin())
+            if pool.asynchronous:
+                await installed
+            return pool, stack.pop_all()
 
 
-def _checked(pool: Any) -> Any:
-    if pool is None or isinstance(pool, str) or hasattr(pool, "scheduler_address"):
-        return pool
-    raise TypeError(
-        f"pool: got {pool!r}, expected nothing, a scheduler's address, a distributed.Client or a"
-        " cluster object"
-    )
-
-
-def _embedded() -> dict[str, Any]:
+def _embedded(security: Security | None) -> dict[str, Any]:
     """A pool in this process, that other processes of the machine can join."""
     return {
         "n_workers": int(get_number("embedded.nodes")),
         "processes": False,
-        "protocol": "tcp://",
+        "protocol": "tcp://" if security is None else "tls://",
+        "security": security,
         "scheduler_port": 0,
-        "dashboard_address": None,
+        # A free port: without an address the status page would take Dask's usual one, and warn
+        # where a cluster of the user's has it.
+        "dashboard_address": "127.0.0.1:0",
     }
 
 
@@ -106,14 +80,21 @@ def _client(security: Security | None, timeout: float) -> dict[str, Any]:
     return {"security": security, "timeout": timeout, "set_as_default": False}
 
 
-def _explain(error: BaseException, pool: Any) -> None:
-    """Raise a PoolNotFoundError where that says more than the error does."""
+@contextmanager
+def _explained(pool: Any) -> Iterator[None]:
+    """Check what was given, and let errors say what it means for the pool."""
+    if not (pool is None or isinstance(pool, str | Client) or hasattr(pool, "scheduler_address")):
+        raise TypeError(
+            f"pool: got {pool!r}, expected nothing, a scheduler's address, a distributed.Client or"
+            " a cluster object"
+        )
     where = getattr(pool, "scheduler_address", pool)
-    match error:
-        case ImportError():
-            text = f"the scheduler at {where} cannot import maestro ({error}): install maestro-pool"
-        case OSError() | ValueError():
-            text = f"no Dask scheduler at {where}: {error}"
-        case _:
-            return
-    raise PoolNotFoundError(f"pool: {text}") from error
+    try:
+        yield
+    except ImportError as error:
+        raise PoolNotFoundError(
+            f"pool: the scheduler at {where} cannot import maestro ({error}): install maestro-pool"
+            " there"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PoolNotFoundError(f"pool: no Dask scheduler at {where}: {error}") from error

@@ -110,7 +110,7 @@ class Registry:
         self._reply(call)
 
     def _on_dispose(self, call: m.Dispose) -> None:
-        handle, cdo = self._find(call)
+        _, cdo = self._find(call)
         if cdo.offered_by(call.handle) is not None:
             raise LifecycleError(f"CDO {cdo.name!r}: dispose was called before withdraw")
         self._drop_requirement(cdo, call.handle)
@@ -214,8 +214,8 @@ class Registry:
         self._empty(version, ranks)
         for rank in ranks:
             del version.slots[rank]
-        if not version.slots:
-            self._end(cdo, version)
+        if not version.slots and version is cdo.current:
+            cdo.current = None  # as if it had never been offered
         self._reply(call)
 
     def _enter(self, cdo: Cdo, version: Version) -> None:
@@ -412,6 +412,8 @@ class Registry:
             self._drop_requirement(cdo, handle)
             self._forget_handle(cdo, handle)
         del self.apps[app], self._joins[app]
+        for cdo in [cdo for cdo in self.cdos.values() if cdo.past]:
+            self._tidy(cdo)  # nobody may be left who could belong to an ended round
 
     def _cancel(self, cdo: Cdo, handle: str) -> None:
         """Answer what the handle still waits for, so that no request stays open."""

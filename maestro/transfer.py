@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from distributed.core import ConnectionPool
-from distributed.protocol import to_serialize
+from distributed.protocol.serialize import to_serialize
 from numpy.typing import NDArray
 
 import kernels
@@ -74,7 +74,7 @@ async def store(
                 ),
             )
 
-    await _at_once((bring(rank) for rank in places))
+    await _at_once(bring(rank) for rank in places)
 
 
 async def fetch(

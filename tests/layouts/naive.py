@@ -23,7 +23,7 @@ def holds(kind, extent, ranks, coordinate):
 
 
 def indices(distribution: Distribution, rank: int):
-    """Global indices of a rank's part, one list per axis; ranks count through the grid in C order."""
+    """Global indices of a rank's part, one list per axis; ranks run through the grid in C order."""
     coordinates = np.argwhere(np.ones(distribution.grid, bool))[rank]
     return [
         holds(kind, n, p, int(c))

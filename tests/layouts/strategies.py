@@ -1,4 +1,4 @@
-"""Hypothesis strategies for distributions: uneven, coprime, empty, one rank, more ranks than data."""
+"""Hypothesis strategies for distributions: uneven, coprime, empty, more ranks than indices."""
 
 from __future__ import annotations
 

@@ -105,7 +105,11 @@ def test_split_of_an_array_of_another_shape_is_refused():
         (ValueError, r"order: got \(0, 0\)", lambda: Distribution((4, 4), order=(0, 0))),
         (ValueError, r"order: got \(0,\)", lambda: Distribution((4, 4), order=(0,))),
         (TypeError, "order: got 3", lambda: Distribution((4, 4), order=3)),
-        (IndexError, "rank: got 2, expected 0 to 1", lambda: Distribution((4,), (2,)).local_shape(2)),
+        (
+            IndexError,
+            "rank: got 2, expected 0 to 1",
+            lambda: Distribution((4,), (2,)).local_shape(2),
+        ),
         (IndexError, "rank: got -1", lambda: Distribution((4,), (2,)).coordinates(-1)),
     ],
 )

@@ -23,7 +23,9 @@ def test_convert_keeps_elements_and_sets_the_order(data):
     view = array.transpose(axes)
     if view.ndim and data.draw(st.booleans()):
         view = view[::-1]
-    order = data.draw(st.sampled_from(["C", "F", tuple(data.draw(st.permutations(range(view.ndim))))]))
+    order = data.draw(
+        st.sampled_from(["C", "F", tuple(data.draw(st.permutations(range(view.ndim))))])
+    )
     result = convert(view, order)
     assert result.dtype == view.dtype
     assert result.tobytes() == view.tobytes()

@@ -43,6 +43,10 @@ class Attributes(MutableMapping[str, Any]):
         """From here on the attributes do not change."""
         self._sealed = True
 
+    def unseal(self) -> None:
+        """Open them again, where the handle could not be announced after all."""
+        self._sealed = False
+
     def unite(self, values: Mapping[str, Any]) -> None:
         """Take in what the pool knows of the CDO from all of its handles."""
         self._values.update(plain(dict(values)))

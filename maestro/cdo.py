@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -189,24 +189,38 @@ class Cdo:
 
     async def _announce(self) -> None:
         self.attributes.seal()
-        await self._link.call(
-            "seal",
-            handle=self._handle,
-            name=self.name,
-            rank=self.rank,
-            attributes=dict(self.attributes),
-            **self._layout(self.distribution, self.dtype),
-        )
+        try:
+            await self._link.call(
+                "seal",
+                handle=self._handle,
+                name=self.name,
+                rank=self.rank,
+                attributes=dict(self.attributes),
+                **self._layout(self.distribution, self.dtype),
+            )
+        except BaseException:
+            self.attributes.unseal()
+            raise
 
-    async def _sealed(self, before: str) -> None:
-        if before == "declared":
-            await self._announce()
+    @asynccontextmanager
+    async def _turn(self, call: str) -> AsyncIterator[None]:
+        """Make a call that seals by itself; if it fails, the seal is taken back as well."""
+        before = self.state
+        with self._life.turn(call):
+            if before == "declared":
+                await self._announce()
+            try:
+                yield
+            except BaseException:
+                if before == "declared":
+                    await self._tell("dispose")
+                    self.attributes.unseal()
+                raise
 
     async def _offer(self, data: Any) -> None:
-        before = self.state
-        with self._life.turn("offer"):
-            distribution, dtype, parts = self._parts(data)
-            await self._sealed(before)
+        self._life.check("offer")
+        distribution, dtype, parts = self._parts(data)
+        async with self._turn("offer"):
             answer = await self._link.call(
                 "offer", handle=self._handle, **self._layout(distribution, dtype)
             )
@@ -225,9 +239,7 @@ class Cdo:
             await self._link.call("withdraw", timeout=timeout, handle=self._handle)
 
     async def _require(self) -> None:
-        before = self.state
-        with self._life.turn("require"):
-            await self._sealed(before)
+        async with self._turn("require"):
             await self._link.call("require", handle=self._handle)
 
     async def _retract(self) -> None:
@@ -235,10 +247,8 @@ class Cdo:
             await self._link.call("retract", handle=self._handle)
 
     async def _demand(self, timeout: float | None, order: Order) -> Any:
-        before = self.state
-        with self._life.turn("demand"):
-            begun = perf_counter()
-            await self._sealed(before)
+        begun = perf_counter()
+        async with self._turn("demand"):
             found = await self._link.call("demand", timeout=timeout, handle=self._handle)
             report = Report(self.name, waited=perf_counter() - begun)
             try:

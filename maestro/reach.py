@@ -96,5 +96,5 @@ def _explained(pool: Any) -> Iterator[None]:
             f"pool: the scheduler at {where} cannot import maestro ({error}): install maestro-pool"
             " there"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without its certificates
         raise PoolNotFoundError(f"pool: no Dask scheduler at {where}: {error}") from error

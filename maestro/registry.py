@@ -172,7 +172,7 @@ class Registry:
         taken = [rank for rank in ranks if rank in version.slots]
         if version.stage is Stage.POOLED or taken:
             apps = ", ".join(sorted(version.apps))
-            what = f"rank {taken[0]}" if taken and version.size > 1 else "it"
+            what = f"rank {given.rank}" if taken and given.rank is not None else "it"
             raise AlreadyOfferedError(
                 f"CDO {cdo.name!r}: {what} is offered already, by {apps};"
                 " expected it to be withdrawn first"

@@ -40,7 +40,8 @@ def nothing_left_behind():
     left = [
         thread
         for thread in set(threading.enumerate()) - threads
-        if not thread.daemon and not thread.name.startswith(("asyncio", "Dask-", "maestro", "kernels"))
+        if not thread.daemon
+        and not thread.name.startswith(("asyncio", "Dask-", "maestro", "kernels"))
     ]
     assert not left
 
@@ -52,9 +53,7 @@ def check(app):
     for node, parts in held.items():
         assert set(parts) == {(v, r) for n, v, r in state["slots"] if n == node}
     assert not state["answers"]
-    assert state["used"] == {
-        node: sum(parts.values()) for node, parts in held.items()
-    }
+    assert state["used"] == {node: sum(parts.values()) for node, parts in held.items()}
 
 
 def _state(dask_scheduler):

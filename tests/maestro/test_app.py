@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from distributed import Client, LocalCluster
 import maestro
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated
 from layouts.orders import in_order
+from tests.maestro.waiting import in_thread, until
 
 ARRAY = np.arange(7 * 5 * 3, dtype="f8").reshape(7, 5, 3)
 SOURCE = Distribution(ARRAY.shape, (2, 2, 1), (BlockCyclic(2), Cyclic(), Block()), "C")
@@ -24,29 +24,6 @@ def parts_equal(parts, distribution, array):
         assert part.dtype == wanted.dtype
         assert part.tobytes() == wanted.tobytes()
         assert in_order(part, distribution.order)
-
-
-def in_thread(function, *args):
-    """Start a call; the returned function waits for its result."""
-    results = []
-
-    def work():
-        try:
-            results.append(function(*args))
-        except BaseException as error:
-            results.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-
-    def join(timeout=30):
-        thread.join(timeout)
-        assert not thread.is_alive(), "it hangs"
-        if isinstance(results[0], BaseException):
-            raise results[0]
-        return results[0]
-
-    return join
 
 
 def test_all_ranks_at_once_change_distribution_and_order(app):
@@ -120,8 +97,7 @@ def test_messages_are_bounded(app):
 
 def test_a_demand_may_come_before_the_offer(app):
     result = in_thread(app.demand, "x")
-    while not app._link.client.run_on_scheduler(_waiting):
-        pass
+    until(lambda: app._link.client.run_on_scheduler(_waiting))
     app.offer("x", ARRAY)
     assert np.array_equal(result(), ARRAY)
 
@@ -141,8 +117,7 @@ def test_withdraw_returns_once_every_requirement_is_served(app):
     want.require()
     have = app.offer("x", ARRAY)
     done = in_thread(have.withdraw)
-    while not app._link.client.run_on_scheduler(_withdrawing):
-        pass
+    until(lambda: app._link.client.run_on_scheduler(_withdrawing))
     assert have.state == "in withdraw"
     assert np.array_equal(want.demand(), ARRAY)
     done()

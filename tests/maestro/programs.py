@@ -1,0 +1,71 @@
+"""Programs that tests start as processes of their own: producers and consumers of one rank each."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+
+import maestro
+from layouts import Distribution
+
+
+def field(distribution: Distribution):
+    """The array that all of these programs exchange."""
+    size = int(np.prod(distribution.shape, dtype=int))
+    return np.arange(1, size + 1, dtype="f8").reshape(distribution.shape)
+
+
+def produce(address, layout, rank, name="t2m"):
+    """Offer one rank, and withdraw it when all who required it are served."""
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component=f"producer-{rank}") as app:
+        cdo = app.declare(name, distribution, rank=rank, attributes={"units": "K"})
+        app.demand("ready", timeout=60)
+        cdo.offer(field(distribution)[np.ix_(*distribution.indices(rank))])
+        cdo.withdraw(timeout=60)
+        cdo.dispose()
+
+
+def consume(address, layout, rank, results, name="t2m"):
+    """Require and demand one rank, and send what came."""
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component=f"consumer-{rank}") as app:
+        cdo = app.declare(name, distribution, rank=rank)
+        cdo.require()
+        results.put((rank, "required", None))
+        part = cdo.demand(timeout=60)
+        strides = part.strides
+        results.put((rank, part.tobytes(), strides))
+        cdo.dispose()
+
+
+def offer_and_hang(address, layout, rank, results, name="t2m"):
+    """Offer one rank and do nothing more, until killed."""
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component="doomed") as app:
+        app.declare(name, distribution, rank=rank).offer(distribution.empty(rank, "f8"))
+        results.put("offered")
+        signal.pause()
+
+
+def offer_after_seal_and_die(address, layout, rank, results, name="t2m"):
+    """Announce one rank, and die in the middle of the offer: some of it is on its node."""
+    from maestro import transfer
+
+    async def die(*args):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    transfer.store = die
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component="doomed") as app:
+        app.declare(name, distribution, rank=rank).offer(distribution.empty(rank, "f8"))
+
+
+def require_and_hang(address, results, name="t2m"):
+    """Require a CDO and do nothing more, until killed."""
+    with maestro.connect(address, component="doomed") as app:
+        app.declare(name).require()
+        results.put("required")
+        signal.pause()

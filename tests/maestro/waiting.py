@@ -1,0 +1,38 @@
+"""Waiting for things without sleeping a fixed time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+def in_thread(function, *args):
+    """Start a call; the returned function waits for its result or raises its error."""
+    results = []
+
+    def work():
+        try:
+            results.append((function(*args), None))
+        except BaseException as error:
+            results.append((None, error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+
+    def join(timeout=60):
+        thread.join(timeout)
+        assert not thread.is_alive(), "it hangs"
+        value, error = results[0]
+        if error is not None:
+            raise error
+        return value
+
+    return join
+
+
+def until(condition, timeout=30):
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.005)

@@ -10,10 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from layouts import Distribution
-from layouts.orders import Order, in_order
+from layouts.orders import Order
 from maestro import transfer
 from maestro.attributes import Attributes
 from maestro.errors import (
@@ -21,11 +21,11 @@ from maestro.errors import (
     PoolFullError,
     PoolLostError,
     PoolTimeoutError,
-    RankError,
 )
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_from_wire, dtype_to_wire
+from maestro.offering import checked_rank, offering
 from maestro.report import Report
 
 __all__ = ["Cdo"]
@@ -74,7 +74,7 @@ class Cdo:
         self.name = name
         self.distribution = distribution
         self.dtype = None if dtype is None else np.dtype(dtype)
-        self.rank = _checked_rank(name, distribution, rank)
+        self.rank = checked_rank(name, distribution, rank)
         self.attributes = Attributes(name, attributes)
         self.report: Report | None = None
         if self.dtype is not None:
@@ -219,20 +219,23 @@ class Cdo:
 
     async def _offer(self, data: Any) -> None:
         self._life.check("offer")
-        distribution, dtype, parts = self._parts(data)
+        given = offering(self.name, data, self.distribution, self.dtype, self.rank)
         async with self._turn("offer"):
             answer = await self._link.call(
-                "offer", handle=self._handle, **self._layout(distribution, dtype)
+                "offer", handle=self._handle, **self._layout(given.distribution, given.dtype)
             )
             try:
-                if distribution is not None and dtype is not None:
-                    source = transfer.Source(self.name, answer["version"], distribution, dtype)
-                    await transfer.store(self._link.client.rpc, source, answer["nodes"], parts)
+                if given.distribution is not None and given.dtype is not None:
+                    source = transfer.Source(
+                        self.name, answer["version"], given.distribution, given.dtype
+                    )
+                    rpc = self._link.client.rpc
+                    await transfer.store(rpc, source, answer["nodes"], given.parts)
             except BaseException:
                 await self._tell("abort")
                 raise
             await self._link.call("stored", handle=self._handle)
-            self.distribution, self.dtype = distribution, dtype
+            self.distribution, self.dtype = given.distribution, given.dtype
 
     async def _withdraw(self, timeout: float | None) -> None:
         with self._life.turn("withdraw"):
@@ -269,6 +272,10 @@ class Cdo:
 
     async def _take(self, found: dict[str, Any], order: Order, report: Report) -> Any:
         if found["distribution"] is None:
+            if self.distribution is not None:
+                raise InconsistentError(
+                    f"CDO {self.name!r}: it is offered without data, expected {self.distribution}"
+                )
             return None
         offered = Distribution.from_dict(found["distribution"])
         dtype = dtype_from_wire(found["dtype"])
@@ -299,63 +306,6 @@ class Cdo:
             if before != "declared":
                 await self._link.call("dispose", handle=self._handle)
 
-    # What is offered, checked against what was declared
-
-    def _parts(
-        self, data: Any
-    ) -> tuple[Distribution | None, np.dtype[Any] | None, dict[int, NDArray[Any]]]:
-        if data is None:
-            if self.distribution is not None:
-                raise InconsistentError(
-                    f"CDO {self.name!r}: no data was given, expected"
-                    f" {self._expected(self.distribution)}"
-                )
-            return None, self.dtype, {}
-        if self.distribution is None:
-            array = np.asarray(data)
-            order = "C" if in_order(array, "C") or not in_order(array, "F") else "F"
-            distribution = Distribution(array.shape, order=order)
-            parts = {0: array}
-        else:
-            distribution = self.distribution
-            parts = self._by_rank(data, distribution)
-        dtype = self.dtype or next(iter(parts.values())).dtype
-        dtype_to_wire(dtype, self.name)
-        for rank, part in parts.items():
-            if part.shape != distribution.local_shape(rank):
-                raise InconsistentError(
-                    f"CDO {self.name!r}: the part of rank {rank} has shape {part.shape}, expected"
-                    f" {distribution.local_shape(rank)} of {distribution}"
-                )
-            if part.dtype != dtype:
-                raise InconsistentError(
-                    f"CDO {self.name!r}: the part of rank {rank} has dtype {part.dtype}, expected"
-                    f" {dtype}"
-                )
-        return distribution, dtype, parts
-
-    def _by_rank(self, data: Any, distribution: Distribution) -> dict[int, NDArray[Any]]:
-        if self.rank is not None:
-            return {self.rank: np.asarray(data)}
-        if isinstance(data, np.ndarray) or not isinstance(data, Sequence):
-            if distribution.size == 1:
-                return {0: np.asarray(data)}
-            raise InconsistentError(
-                f"CDO {self.name!r}: one array was given, expected {self._expected(distribution)};"
-                " distribution.split(array) makes one"
-            )
-        if len(data) != distribution.size:
-            raise InconsistentError(
-                f"CDO {self.name!r}: {len(data)} parts were given, expected"
-                f" {self._expected(distribution)}"
-            )
-        return {rank: np.asarray(part) for rank, part in enumerate(data)}
-
-    def _expected(self, distribution: Distribution) -> str:
-        if self.rank is None:
-            return f"a list of {distribution.size} parts"
-        return f"the part of rank {self.rank}, of shape {distribution.local_shape(self.rank)}"
-
     def _layout(
         self, distribution: Distribution | None, dtype: np.dtype[Any] | None
     ) -> dict[str, Any]:
@@ -363,15 +313,3 @@ class Cdo:
             "distribution": None if distribution is None else distribution.to_dict(),
             "dtype": None if dtype is None else dtype_to_wire(dtype, self.name),
         }
-
-
-def _checked_rank(name: str, distribution: Distribution | None, rank: Any) -> int | None:
-    if rank is None:
-        return None
-    if distribution is None:
-        raise RankError(f"CDO {name!r}: rank {rank} was given, expected a distribution with it")
-    try:
-        distribution.coordinates(rank)
-    except (IndexError, TypeError) as error:
-        raise RankError(f"CDO {name!r}: {error}") from None
-    return int(rank)

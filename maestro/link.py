@@ -60,6 +60,8 @@ class Link:
         MaestroError
             What the manager answers, or that it does not.
         """
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+            raise ValueError(f"timeout: got {timeout!r}, expected seconds, 0 or more, or None")
         waits = word in ("demand", "withdraw")
         patience = (
             None if waits and timeout is None else (timeout or 0) + get_seconds("timeouts.answer")

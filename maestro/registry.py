@@ -354,6 +354,7 @@ class Registry:
 
     def _drop_requirement(self, cdo: Cdo, handle: str) -> None:
         """The handle wants nothing any more: served, retracted, or gone."""
+        self._cancel(cdo.waiting, handle, f"CDO {cdo.name!r}: the demand was given up")
         self.handles[handle].required = False
         self.handles[handle].lost = ""
         cdo.pending.discard(handle)
@@ -406,8 +407,8 @@ class Registry:
     def _forget_app(self, app: str, died: bool) -> None:
         for handle in [h for h, known in self.handles.items() if known.app == app]:
             cdo = self.cdos[self.handles[handle].name]
-            self._cancel(cdo, handle)
             for version in cdo.versions():
+                self._cancel(version.withdrawing, handle, f"CDO {cdo.name!r}: the app left")
                 self._leave_behind(cdo, version, handle, died)
             self._drop_requirement(cdo, handle)
             self._forget_handle(cdo, handle)
@@ -415,13 +416,11 @@ class Registry:
         for cdo in [cdo for cdo in self.cdos.values() if cdo.past]:
             self._tidy(cdo)  # nobody may be left who could belong to an ended round
 
-    def _cancel(self, cdo: Cdo, handle: str) -> None:
-        """Answer what the handle still waits for, so that no request stays open."""
-        gone = PoolLostError(f"CDO {cdo.name!r}: the app left while it waited")
-        for waits in (cdo.waiting, *(version.withdrawing for version in cdo.versions())):
-            for request in [r for r, waiter in waits.items() if waiter == handle]:
-                del waits[request]
-                self._out.append(m.Refuse(request, gone))
+    def _cancel(self, waits: dict[int, str], handle: str, text: str) -> None:
+        """Answer what a handle waits for but nobody will take any more."""
+        for request in [request for request, waiter in waits.items() if waiter == handle]:
+            del waits[request]
+            self._out.append(m.Refuse(request, PoolLostError(text)))
 
     def _leave_behind(self, cdo: Cdo, version: Version, handle: str, died: bool) -> None:
         """What an app that is gone had offered: serve those who required it, if that can be."""

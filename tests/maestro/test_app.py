@@ -274,3 +274,27 @@ def test_many_threads_of_one_app(app):
     app.offer("x", ARRAY)
     waits = [in_thread(app.demand, "x") for _ in range(8)]
     assert all(np.array_equal(wait(), ARRAY) for wait in waits)
+
+
+def test_a_demand_that_is_cancelled_leaves_nothing_behind():
+    async def main():
+        async with maestro.connect() as app:
+            for before in ("declared", "required"):
+                want = app.declare("x")
+                if before == "required":
+                    await want.require()
+                waits = asyncio.ensure_future(want.demand())
+                while not await app._link.client.run_on_scheduler(_waiting):
+                    await asyncio.sleep(0.005)
+                waits.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waits
+                assert want.state == before
+                have = await app.offer("x", ARRAY)
+                assert np.array_equal(await want.demand(), ARRAY)
+                await have.withdraw()
+                await have.dispose()
+                await want.dispose()
+                assert not await app._link.client.run_on_scheduler(_waiting)
+
+    asyncio.run(main())

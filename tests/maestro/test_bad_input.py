@@ -139,7 +139,7 @@ def wrong(app, error, message, declare, call=None):
             {"name": "y", "distribution": HALVES, "rank": -1},
             None,
         ),
-        (maestro.RankError, "CDO 'y': rank 0 was given, expected a", {"name": "y", "rank": 0}, None),
+        (maestro.RankError, "CDO 'y': rank 0 was given, exp", {"name": "y", "rank": 0}, None),
         (TypeError, "name: got '', expected a string", {"name": ""}, None),
         (TypeError, "name: got 5, expected a string", {"name": 5}, None),
         (TypeError, "CDO 'y': distribution: got 'C'", {"name": "y", "distribution": "C"}, None),
@@ -351,6 +351,20 @@ def test_dtypes_travel_in_words():
         assert m.dtype_from_wire(m.dtype_to_wire(wanted, "x")) == wanted
     padded = np.dtype([("a", "u1"), ("b", "f8")], align=True)
     assert m.dtype_from_wire(m.dtype_to_wire(padded, "x")) == padded
+
+
+@pytest.mark.parametrize("timeout", [-1, "5", np.nan])
+def test_a_time_that_is_none(unharmed, timeout):
+    with pytest.raises(ValueError, match=r"timeout: got .* expected seconds, 0 or more, or None"):
+        unharmed.demand("nothing", timeout=timeout)
+
+
+def test_data_demanded_where_none_is_offered(app):
+    app.offer("barrier")
+    want = app.declare("barrier", HALVES)
+    with pytest.raises(maestro.InconsistentError, match=r"'barrier': it is offered without data"):
+        want.demand()
+    assert app.demand("barrier") is None
 
 
 def test_block_is_a_kind_not_a_number(app):

@@ -1,0 +1,115 @@
+"""What is offered, checked against what was declared, before the pool hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layouts import Distribution
+from layouts.orders import in_order
+from maestro.errors import InconsistentError, RankError
+from maestro.messages import dtype_to_wire
+
+__all__ = ["Offering", "checked_rank", "offering"]
+
+
+@dataclass(frozen=True)
+class Offering:
+    """Parts by rank with their layout; neither layout nor parts for a CDO without data."""
+
+    distribution: Distribution | None
+    dtype: np.dtype[Any] | None
+    parts: dict[int, NDArray[Any]]
+
+
+def offering(
+    name: str,
+    data: Any,
+    distribution: Distribution | None,
+    dtype: np.dtype[Any] | None,
+    rank: int | None,
+) -> Offering:
+    """The parts that ``data`` gives for what a handle has declared.
+
+    Raises
+    ------
+    InconsistentError
+        If there are not as many parts as declared, or of other shapes or dtypes.
+    TypeError
+        If the elements hold Python objects.
+    """
+    if data is None:
+        if distribution is not None:
+            raise InconsistentError(
+                f"CDO {name!r}: no data was given, expected {_expected(distribution, rank)}"
+            )
+        return Offering(None, dtype, {})
+    if distribution is None:
+        array = np.asarray(data)
+        order = "C" if in_order(array, "C") or not in_order(array, "F") else "F"
+        distribution = Distribution(array.shape, order=order)
+        parts = {0: array}
+    else:
+        parts = _by_rank(name, data, distribution, rank)
+    dtype = dtype or next(iter(parts.values())).dtype
+    dtype_to_wire(dtype, name)
+    for number, part in parts.items():
+        expected = distribution.local_shape(number)
+        if part.shape != expected:
+            raise InconsistentError(
+                f"CDO {name!r}: the part of rank {number} has shape {part.shape}, expected"
+                f" {expected} of {distribution}"
+            )
+        if part.dtype != dtype:
+            raise InconsistentError(
+                f"CDO {name!r}: the part of rank {number} has dtype {part.dtype}, expected {dtype}"
+            )
+    return Offering(distribution, dtype, parts)
+
+
+def checked_rank(name: str, distribution: Distribution | None, rank: Any) -> int | None:
+    """The rank as an int, or None for all of them.
+
+    Raises
+    ------
+    RankError
+        If the distribution has no such rank, or there is none.
+    """
+    if rank is None:
+        return None
+    if distribution is None:
+        raise RankError(f"CDO {name!r}: rank {rank} was given, expected a distribution with it")
+    try:
+        distribution.coordinates(rank)
+    except (IndexError, TypeError) as error:
+        raise RankError(f"CDO {name!r}: {error}") from None
+    return int(rank)
+
+
+def _by_rank(
+    name: str, data: Any, distribution: Distribution, rank: int | None
+) -> dict[int, NDArray[Any]]:
+    if rank is not None:
+        return {rank: np.asarray(data)}
+    if isinstance(data, np.ndarray) or not isinstance(data, Sequence):
+        if distribution.size == 1:
+            return {0: np.asarray(data)}
+        raise InconsistentError(
+            f"CDO {name!r}: one array was given, expected {_expected(distribution, rank)};"
+            " distribution.split(array) makes one"
+        )
+    if len(data) != distribution.size:
+        raise InconsistentError(
+            f"CDO {name!r}: {len(data)} parts were given, expected {_expected(distribution, rank)}"
+        )
+    return {number: np.asarray(part) for number, part in enumerate(data)}
+
+
+def _expected(distribution: Distribution, rank: int | None) -> str:
+    if rank is None:
+        return f"a list of {distribution.size} parts"
+    return f"the part of rank {rank}, of shape {distribution.local_shape(rank)}"

@@ -1,0 +1,162 @@
+"""The demo, run as a user runs it: in a process of its own, to a good end and to bad ones."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+DEMO = Path(__file__).parents[1] / "demos" / "interlock.py"
+SHARED = Path("/dev/shm")
+
+
+class Run:
+    """A run of the demo; whatever it starts, and that starts, carries its mark."""
+
+    def __init__(self, folder, *options):
+        self.mark, self.scratch = uuid4().hex, folder / "tmp"
+        self.scratch.mkdir()
+        self.segments = self.shared_memory()
+        self.process = subprocess.Popen(
+            [sys.executable, DEMO, *options],
+            env=os.environ | {"TMPDIR": str(self.scratch), "MAESTRO_TEST_MARK": self.mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a process group, as a terminal would give it
+        )
+
+    def end(self):
+        """Its exit status, and the rest of its output."""
+        out, err = self.process.communicate(timeout=100)
+        return self.process.returncode, out, err
+
+    def read_until(self, words):
+        """Read its output up to the line with these words."""
+        assert any(words in line for line in self.process.stdout), self.end()
+
+    def find(self, script, rank):
+        """The process of one rank, as soon as it is there."""
+        while self.process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.1)
+            for process in self.processes():
+                with suppress(psutil.Error):
+                    words = process.cmdline()
+                    if words[1:2] == [str(DEMO.with_name(script))] and rank == rank_in(words):
+                        return process
+        raise AssertionError(f"{script} of rank {rank} did not start: {self.end()}")
+
+    def processes(self):
+        """All that carry the mark and run."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                marked = process.environ().get("MAESTRO_TEST_MARK") == self.mark
+                if marked and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:  # gone, or another user's
+                continue
+        return found
+
+    def shared_memory(self):
+        """Names in shared memory that look like ours."""
+        return {path for path in SHARED.glob("*") if "maestro" in path.name.lower()}
+
+    def left_behind(self):
+        """Processes, files and segments that are still there once it has ended."""
+        _, running = psutil.wait_procs(self.processes(), timeout=10)
+        return [*running, *self.scratch.iterdir(), *(self.shared_memory() - self.segments)]
+
+    def kill(self):
+        """Make an end of it, whatever became of the test."""
+        for process in self.processes():
+            process.kill()
+        self.process.communicate()
+
+
+def rank_in(words):
+    """What a command line gives as rank."""
+    return int(words[words.index("--rank") + 1])
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the demo with these options."""
+    runs = []
+
+    def start(*options):
+        runs.append(Run(tmp_path, *options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
+
+
+def test_from_end_to_end(start, tmp_path):
+    picture = tmp_path / "map.png"
+    run = start("--output", picture)
+    status, out, err = run.end()
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == (
+        "All 3 blocks equal the file byte for byte; trends agree with NumPy to 1e-12 K per decade"
+    )
+    assert out.count("│ producer-") == 4 + 4 * 3  # the plan's rows, and one for each transfer
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(data) > 50_000
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    assert width > height > 600
+    assert not run.left_behind()
+
+
+@pytest.mark.parametrize("how", ["producer killed", "ctrl-C"])
+def test_broken_off(start, tmp_path, how):
+    run = start("--output", tmp_path / "map.png")
+    run.read_until("pool is ready")
+    hung = run.find("consumer.py", 0)
+    hung.suspend()  # from here on it can't go on: the producers wait for all consumers
+    run.read_until("producer-2 connected")
+    if how == "ctrl-C":
+        os.killpg(run.process.pid, signal.SIGINT)
+        expected = "Interrupted; all programs were stopped.\n"
+    else:
+        run.find("producer.py", 2).kill()
+        expected = "Failed; all programs were stopped. producer-2 was killed by signal 9"
+    status, _, err = run.end()
+    assert status == 1
+    assert err.startswith(expected)
+    assert "Traceback" not in err
+    assert not (tmp_path / "map.png").exists()
+    assert not run.left_behind()
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("missing/map.png", "missing is no folder to write to"),
+        ("file/map.png", "file is no folder to write to"),
+        ("folder.png", "is a directory"),
+        ("map.xyz", "map.xyz is no .png file"),
+    ],
+)
+def test_output_that_cannot_be(start, tmp_path, output, expected):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    status, out, err = start("--output", tmp_path / output).end()
+    assert (status, out) == (2, "")  # nothing is started
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_too_many(start):
+    status, out, err = start("--consumers", "1000").end()
+    assert (status, out) == (2, "")
+    assert "--consumers" in err

@@ -79,6 +79,8 @@ class Manager:
                     f"protocol: the app speaks version {protocol}, expected {m.PROTOCOL}:"
                     " install the same maestro-pool for apps, scheduler and workers"
                 )
+            if not (timeout is None or isinstance(timeout, int | float)):
+                raise ProtocolError(f"timeout: got {timeout!r}, expected seconds or None")
             message = m.decode(call, request, fields)
         except MaestroError as error:
             return {"error": to_wire(error)}

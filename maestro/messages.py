@@ -93,6 +93,12 @@ class Seal(_HandleCall):
     distribution: Distribution | None
     attributes: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.rank is not None:
+            ranks = 0 if self.distribution is None else self.distribution.size
+            if not 0 <= self.rank < ranks:
+                raise ValueError(f"rank: got {self.rank}, expected one of {ranks}")
+
 
 @dataclass(frozen=True)
 class Offer(_HandleCall):
@@ -227,11 +233,32 @@ def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
             f"call {word!r}: got the fields {sorted(fields)}, expected {sorted(expected)}"
         )
     try:
-        if fields.get("distribution") is not None:
-            fields = fields | {"distribution": Distribution.from_dict(fields["distribution"])}
-        return kind(request=request, **fields)
-    except (TypeError, ValueError, KeyError) as error:
+        return kind(request=request, **{name: _checked(name, fields[name]) for name in fields})
+    except (TypeError, ValueError, KeyError, SyntaxError) as error:
         raise ProtocolError(f"call {word!r}: {error}") from None
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A field's value, if it is of the kind that its name stands for."""
+    kind, optional = _FIELDS.get(name, (str, False))
+    if optional and value is None:
+        return None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, expected {kind.__name__}")
+    if name == "distribution":
+        return Distribution.from_dict(value)
+    if name == "dtype":
+        dtype_from_wire(value)
+    return value
+
+
+#: Kinds of the fields of calls, and whether they may be None; all others are strings.
+_FIELDS: dict[str, tuple[type[Any], bool]] = {
+    "rank": (int, True),
+    "dtype": (str, True),
+    "distribution": (dict, True),
+    "attributes": (dict, False),
+}
 
 
 def dtype_to_wire(dtype: np.dtype[Any], name: str) -> str:

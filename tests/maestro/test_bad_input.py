@@ -310,6 +310,16 @@ def test_a_pool_that_goes_away_under_an_app():
 
 # What does not follow the protocol
 
+SEAL = {
+    "call": "seal",
+    "handle": "h",
+    "name": "n",
+    "rank": 1,
+    "dtype": "'<f8'",
+    "distribution": HALVES.to_dict(),
+    "attributes": {},
+}
+
 
 @pytest.mark.parametrize(
     ("message", "error"),
@@ -320,8 +330,15 @@ def test_a_pool_that_goes_away_under_an_app():
         ({"call": "list", "extra": 1}, "got the fields .'app', 'extra'., expected .'app'."),
         (
             {"call": "offer", "handle": "h", "dtype": "f8", "distribution": {"shape": [2]}},
-            "call 'offer': 'axes'",
+            "call 'offer': malformed node",
         ),
+        ({"call": "demand", "handle": ["h"]}, "call 'demand': handle: got .*, expected str"),
+        ({"call": "demand", "handle": "h", "timeout": "soon"}, "timeout: got 'soon', expected"),
+        ({**SEAL, "rank": 2}, "call 'seal': rank: got 2, expected one of 2"),
+        ({**SEAL, "distribution": None}, "call 'seal': rank: got 1, expected one of 0"),
+        ({**SEAL, "attributes": [1]}, "call 'seal': attributes: got .*, expected dict"),
+        ({**SEAL, "dtype": "os.system('x')"}, "call 'seal': malformed node"),
+        ({**SEAL, "distribution": {"shape": [-1]}}, "call 'seal': 'axes'"),
     ],
 )
 def test_messages_that_do_not_follow_the_protocol(app, message, error):

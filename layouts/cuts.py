@@ -48,12 +48,16 @@ class Cut(ABC):
         """The one interval ``[low, high)`` that the coordinate holds; None if it holds several."""
 
     @abstractmethod
-    def edges(self, stop: int) -> Int64:
-        """The first index of every block that begins below ``stop``, rising, from 0."""
+    def block_at(self, index: Int64) -> Int64:
+        """The number of the block that holds each index; blocks are numbered from 0, rising."""
 
     @abstractmethod
+    def edge(self, block: Int64) -> Int64:
+        """The first index of each block; one past the last block, its end or more."""
+
     def blocks(self, stop: int) -> int:
-        """About how many blocks begin below ``stop``: the length of ``edges(stop)`` at most."""
+        """How many blocks begin below ``stop``, which is at most the extent."""
+        return int(self.block_at(np.array(stop - 1, np.int64))) + 1 if stop > 0 else 0
 
     @abstractmethod
     def owner(self, index: Int64) -> Int64:
@@ -114,11 +118,11 @@ class RoundRobin(Cut):
             return None
         return low, min(low + self.block, self.extent)
 
-    def edges(self, stop: int) -> Int64:
-        return np.arange(0, stop, self.block, dtype=np.int64)
+    def block_at(self, index: Int64) -> Int64:
+        return np.asarray(index // self.block, np.int64)
 
-    def blocks(self, stop: int) -> int:
-        return -(-stop // self.block)
+    def edge(self, block: Int64) -> Int64:
+        return np.asarray(block * self.block, np.int64)
 
     def owner(self, index: Int64) -> Int64:
         return np.asarray(index // self.block % self.ranks, np.int64)
@@ -152,15 +156,15 @@ class Bounds(Cut):
     def span(self, coordinate: int) -> tuple[int, int]:
         return self.bounds[coordinate], self.bounds[coordinate + 1]
 
-    def edges(self, stop: int) -> Int64:
-        return np.unique(self.points[self.points < stop])
-
-    def blocks(self, stop: int) -> int:
-        return self.ranks
-
-    def owner(self, index: Int64) -> Int64:
+    def block_at(self, index: Int64) -> Int64:
         # From the right, so that of equal bounds (empty parts) the last one wins.
         return np.asarray(np.searchsorted(self.points, index, side="right") - 1, np.int64)
+
+    def edge(self, block: Int64) -> Int64:
+        return self.points[block]
+
+    def owner(self, index: Int64) -> Int64:
+        return self.block_at(index)
 
     def runs(self, coordinate: int, low: int, high: int) -> tuple[Int64, Int64]:
         return _clipped(*self.span(coordinate), low, high)
@@ -180,11 +184,11 @@ class Whole(Cut):
     def span(self, coordinate: int) -> tuple[int, int]:
         return 0, self.extent
 
-    def edges(self, stop: int) -> Int64:
-        return np.zeros(1 if stop > 0 else 0, np.int64)
+    def block_at(self, index: Int64) -> Int64:
+        return np.zeros_like(index)
 
-    def blocks(self, stop: int) -> int:
-        return 1
+    def edge(self, block: Int64) -> Int64:
+        return np.asarray(block * self.extent, np.int64)
 
     def owner(self, index: Int64) -> Int64:
         return np.zeros_like(index)

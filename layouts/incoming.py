@@ -110,8 +110,17 @@ class Incoming:
             If there is no such source rank.
         """
         theirs = self.source.coordinates(as_rank(source, self.source.size, "source"))
-        cuts = zip(self.source.cuts, self.target.cuts, strict=True)
-        return tuple(
-            overlay.between(source_cut, target_cut, s, t)
-            for (source_cut, target_cut), s, t in zip(cuts, theirs, self.coordinates, strict=True)
-        )
+        return tuple(self._between(axis, coordinate) for axis, coordinate in enumerate(theirs))
+
+    def _between(self, axis: int, coordinate: int) -> Pieces:
+        """The pieces along one axis; many source ranks share each."""
+        pieces = self._found.get((axis, coordinate))
+        if pieces is None:
+            cuts = self.source.cuts[axis], self.target.cuts[axis]
+            pieces = overlay.between(*cuts, coordinate, self.coordinates[axis])
+            self._found[axis, coordinate] = pieces
+        return pieces
+
+    @cached_property
+    def _found(self) -> dict[tuple[int, int], Pieces]:
+        return {}

@@ -15,7 +15,8 @@ one period with their steps, whatever the extent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from layouts.cuts import Cut, Int64, Whole
 
 __all__ = ["between", "senders", "shared"]
 
-#: Counts held at once while tallying: 1 Mi of int64, so that no plan needs more than some 30 MB.
-_BATCH = 1 << 20
+#: Counts held at once while tallying: so many of int64 that a few arrays of them stay below 5 MB.
+_BATCH = 1 << 17
 
 
 def between(source: Cut, target: Cut, s: int, t: int) -> Pieces:
@@ -71,12 +72,18 @@ def senders(source: Cut, target: Cut, t: int) -> Int64:
 
     def below(stop: int) -> Int64:
         starts, stops = target.runs(t, 0, stop)
-        if len(starts) * source.ranks < source.blocks(stop):
-            everyone = np.arange(source.ranks)
-            counts = _tally(starts, stops, np.zeros_like(starts), source, everyone, rows=1)
-        else:
-            counts = _tally_blocks(source, target, np.array([t]), stop)
-        return counts.ravel()
+        if not len(starts):
+            return np.zeros(source.ranks, np.int64)
+        # The cheapest of three: count below the ends of the target's runs, cut these runs at the
+        # edges of the source's blocks, or count below all of those edges.
+        first, last = source.block_at(starts), source.block_at(stops - 1)
+        by_runs, by_cuts = len(starts) * source.ranks, int((last - first).sum()) + len(starts)
+        if source.blocks(stop) < min(by_runs, by_cuts):
+            return _tally_blocks(source, target, np.array([t]), stop).ravel()
+        if by_cuts <= by_runs:
+            return _tally_cuts(source, starts, stops, first, last)
+        everyone = np.arange(source.ranks)
+        return _tally(starts, stops, np.zeros_like(starts), source, everyone, rows=1).ravel()
 
     return _over_rounds(source, target, below)
 
@@ -144,15 +151,51 @@ def _over_rounds(source: Cut, target: Cut, below: Callable[[int], Int64]) -> Int
 
 
 def _tally_pieces(source: Cut, target: Cut, stop: int) -> Int64:
-    edges = np.union1d(source.edges(stop), target.edges(stop))
-    result = np.zeros((source.ranks, target.ranks), np.int64)
-    owners = source.owner(edges), target.owner(edges)
-    np.add.at(result, owners, np.diff(edges, append=stop))
+    """Walk all pieces below ``stop``, a window of them at a time."""
+    result = np.zeros(source.ranks * target.ranks, np.int64)
+    step = max(1, stop * _BATCH // max(1, source.blocks(stop) + target.blocks(stop)))
+    for low in range(0, stop, step):
+        high = min(low + step, stop)
+        edges = np.concatenate([_edges(source, low, high), _edges(target, low, high)])
+        edges.sort(kind="stable")  # merges the two rising runs; equal edges make empty pieces
+        lengths = np.diff(edges, append=high)
+        np.add.at(result, source.owner(edges) * target.ranks + target.owner(edges), lengths)
+    return result.reshape(source.ranks, target.ranks)
+
+
+def _edges(cut: Cut, low: int, high: int) -> Int64:
+    """Where the blocks begin that reach into ``[low, high)``, or ``low``."""
+    first, last = cut.block_at(np.array([low, high - 1], np.int64))
+    return np.maximum(cut.edge(np.arange(first, last + 1)), low)
+
+
+def _tally_cuts(cut: Cut, starts: Int64, stops: Int64, first: Int64, last: Int64) -> Int64:
+    """Add up, by owner, what each block holds of intervals that reach from first to last block."""
+    result = np.zeros(cut.ranks, np.int64)
+    pieces = last - first + 1
+    ends = np.cumsum(pieces)
+    for low, high in _batches(ends):
+        some = slice(low, high)
+        within = np.arange(pieces[some].sum()) - np.repeat(
+            ends[some] - pieces[some] - (ends[low] - pieces[low]), pieces[some]
+        )
+        blocks = np.repeat(first[some], pieces[some]) + within
+        begin = np.maximum(cut.edge(blocks), np.repeat(starts[some], pieces[some]))
+        end = np.minimum(cut.edge(blocks + 1), np.repeat(stops[some], pieces[some]))
+        np.add.at(result, cut.owner(begin), end - begin)
     return result
 
 
+def _batches(ends: Int64) -> Iterator[tuple[int, int]]:
+    """Ranges of items whose sizes, given by where each ends, come to about one batch."""
+    bounds = np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH), side="right")
+    points = np.unique([0, *bounds.tolist(), len(ends)])
+    yield from pairwise(points.tolist())
+
+
 def _tally_blocks(walked: Cut, counted: Cut, coordinates: Int64, stop: int) -> Int64:
-    starts = walked.edges(stop)
+    """Add up, in the row of each block's owner, what the coordinates hold in it."""
+    starts = _edges(walked, 0, stop) if stop else np.empty(0, np.int64)
     stops = np.append(starts[1:], stop)
     owners = walked.owner(starts)
     return _tally(starts, stops, owners, counted, coordinates, rows=walked.ranks)

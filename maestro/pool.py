@@ -85,11 +85,13 @@ class Pool(Mapping[str, Entry]):
         )
 
     def _repr_html_(self) -> str:
-        head, *body = (
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+        head, *body = self._rows()
+
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            return f"<tr>{''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)}</tr>"
+
+        rows = "".join(row(cells, "td") for cells in body)
+        return f"<table><thead>{row(head, 'th')}</thead><tbody>{rows}</tbody></table>"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("name", "shape", "dtype", "bytes", "ranks", "offered by")]

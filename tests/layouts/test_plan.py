@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated, plan
+from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated, overlay, plan
 from layouts.orders import in_order
 from tests.layouts import naive
-from tests.layouts.strategies import pairs
+from tests.layouts.strategies import kinds, pairs
 
 DTYPES = ["u1", "<i2", ">f4", "f8", "c16", [("a", "u1"), ("b", ">f8")], "S3", "M8[ns]"]
 
@@ -74,6 +75,44 @@ def test_incoming_is_a_column_of_the_matrix(pair):
             assert math.prod(axis.size for axis in pieces) * 3 == column[sender]
 
 
+@settings(max_examples=500, deadline=None)
+@given(pairs(), st.integers(1, 7))
+def test_tallies_in_batches_are_those_in_one(pair, batch):
+    source, target = pair
+    wanted = plan(source, target).matrix(1)
+    with mock.patch.object(overlay, "_BATCH", batch):
+        p = plan(source, target)
+        assert np.array_equal(p.matrix(1), wanted)
+        for rank in range(target.size):
+            column = wanted[:, rank]
+            assert p.incoming(rank).elements.tolist() == column[column > 0].tolist()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 3000), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_long_axes_of_many_ranks_agree_with_counting(extent, ranks, others, data):
+    """Long enough for every way of tallying to be the cheapest at times."""
+    source = data.draw(kinds(extent, ranks).filter(lambda kind: kind != Replicated()))
+    target = data.draw(kinds(extent, others).filter(lambda kind: kind != Replicated()))
+    p = plan(
+        Distribution((extent,), (ranks,), (source,)), Distribution((extent,), (others,), (target,))
+    )
+    here = np.concatenate([np.full(len(i), r) for r, i in owned(source, extent, ranks)])
+    there = np.concatenate([np.full(len(i), r) for r, i in owned(target, extent, others)])
+    order = np.argsort(np.concatenate([i for _, i in owned(source, extent, ranks)]))
+    other = np.argsort(np.concatenate([i for _, i in owned(target, extent, others)]))
+    wanted = np.zeros((ranks, others), int)
+    np.add.at(wanted, (here[order], there[other]), 1)
+    assert np.array_equal(p.matrix(1), wanted)
+    rank = data.draw(st.integers(0, others - 1))
+    share = p.incoming(rank)
+    assert share.elements.tolist() == wanted[:, rank][wanted[:, rank] > 0].tolist()
+
+
+def owned(kind, extent, ranks):
+    return [(rank, np.array(naive.holds(kind, extent, ranks, rank), int)) for rank in range(ranks)]
+
+
 @settings(max_examples=300, deadline=None)
 @given(pairs())
 def test_ranks_that_hold_a_copy_read_their_own(pair):
@@ -109,10 +148,10 @@ def test_a_million_ranks_on_each_side_cost_one_rank_milliseconds_and_megabytes()
     import tracemalloc
 
     shape, grid = (10**7, 10**7), (1000, 1000)
-    kinds = [Block(), BlockCyclic(64), BlockCyclic(67), Cyclic()]
-    kinds.append(Irregular([0, *range(5, 10**7, 10_000)[:999], 10**7]))
-    for one in kinds:
-        for other in kinds:
+    ways = [Block(), BlockCyclic(64), BlockCyclic(67), Cyclic()]
+    ways.append(Irregular([0, *range(5, 10**7, 10_000)[:999], 10**7]))
+    for one in ways:
+        for other in ways:
             p = plan(
                 Distribution(shape, grid, (one, other)), Distribution(shape, grid, (other, one))
             )

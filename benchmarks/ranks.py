@@ -1,0 +1,135 @@
+"""The ranks of a distribution as processes of their own, each an app connected to a pool."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from time import perf_counter
+from typing import Any
+
+import numbering
+
+import maestro
+from layouts import Distribution
+
+__all__ = ["Ranks"]
+
+PATIENCE = 300.0  # seconds that a rank may take for anything
+
+
+class Ranks:
+    """Processes that each speak for one rank; every call is made by all of them at once.
+
+    Parameters
+    ----------
+    address : str
+        Of the pool.
+    size : int
+        How many.
+    component : str
+        What they are, for the pool's listings.
+    """
+
+    def __init__(self, address: str, size: int, component: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._lines: list[Connection] = []
+        self._processes = []
+        for rank in range(size):
+            ours, theirs = context.Pipe()
+            arguments = theirs, address, rank, component
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._lines.append(ours)
+            self._processes.append(process)
+
+    def each(self, call: str, *arguments: Any) -> tuple[float, list[Any]]:
+        """Let every rank do one thing: seconds from the common signal to the last answer, answers.
+
+        Raises
+        ------
+        RuntimeError
+            If a rank fails, dies, or does not answer.
+        """
+        begun = perf_counter()
+        for line in self._lines:
+            line.send((call, arguments))
+        answers = [self._answer(rank, call) for rank in range(len(self._lines))]
+        seconds = perf_counter() - begun
+        for rank, (error, _) in enumerate(answers):
+            if error is not None:
+                raise RuntimeError(f"rank {rank}: {call}: {error}")
+        return seconds, [value for _, value in answers]
+
+    def _answer(self, rank: int, call: str) -> tuple[str | None, Any]:
+        try:
+            if self._lines[rank].poll(PATIENCE):
+                answer: tuple[str | None, Any] = self._lines[rank].recv()
+                return answer
+        except EOFError:
+            return "its process died", None
+        return f"no answer in {PATIENCE:g} s", None
+
+    def close(self) -> None:
+        """End the processes."""
+        for line in self._lines:
+            line.close()  # which they take as the end
+        for process in self._processes:
+            process.join(10)
+            if process.is_alive():
+                process.kill()
+
+
+class _Rank:
+    """What one of the processes can do; each method is one call."""
+
+    def __init__(self, app: maestro.App, rank: int) -> None:
+        self.app, self.rank = app, rank
+        self.cdo: Any = None
+        self.own: Any = None
+        self.part: Any = None
+
+    def take_on(self, name: str, distribution: Distribution) -> None:
+        """Be a rank of this distribution of that CDO from now on, and have its part."""
+        self.release()
+        self.name, self.distribution = name, distribution
+        self.own = numbering.part(distribution, self.rank)
+
+    def release(self) -> None:
+        """Give up the handle, what it offered and what it got."""
+        self.part = None
+        if self.cdo is not None:
+            if self.cdo.state == "offered":
+                self.cdo.withdraw()
+            self.cdo.dispose()
+            self.cdo = None
+
+    def declare(self) -> None:
+        self.release()
+        self.cdo = self.app.declare(self.name, self.distribution, "f8", rank=self.rank)
+
+    def offer(self) -> None:
+        self.cdo.offer(self.own)
+
+    def demand(self) -> tuple[int, int]:
+        """Bytes and messages."""
+        self.part = self.cdo.demand(timeout=PATIENCE)
+        return self.cdo.report.bytes, self.cdo.report.messages
+
+    def check(self) -> None:
+        numbering.check(self.distribution, self.rank, self.part)
+
+
+def _serve(line: Connection, address: str, rank: int, component: str) -> None:
+    with maestro.connect(address, component=component, timeout=PATIENCE) as app:
+        itself = _Rank(app, rank)
+        while True:
+            try:
+                call, arguments = line.recv()
+            except EOFError:
+                return
+            try:
+                answer = None, getattr(itself, call)(*arguments)
+            except Exception as error:  # whatever it is, the benchmark reports it
+                answer = f"{type(error).__name__}: {error}", None
+            line.send(answer)

@@ -1,0 +1,420 @@
+"""One redistribution, side by side: in one process, through the pool, and by Dask's rechunk.
+
+copyto             `np.copyto` of as many bytes between arrays that have been written before: the
+                   limit. With several threads each copies its share.
+moves              the plan's moves alone, into parts that have been written before.
+plan.execute       the same in new parts: planning, allocation and first touch of memory count.
+pool               4 producers and 4 consumers, each rank a process, and 4 nodes (Dask workers).
+                   offer: from the signal to all producers until the pool has the last part.
+                   demand: from the signal to all consumers until the last has its part as an array
+                   of its own, in its own process.
+rechunk            4 Dask workers of one thread; the input lies in their memory, in the same blocks.
+                   From the call, building the graph included, until all new chunks are there.
+                   p2p keeps what is under way on disk, which is its default, or in memory.
+
+Pool and rechunk have clusters of their own, both with Dask's profiler off and its monitors slowed.
+Every contender runs once before anything counts, and what it gives is compared with what it must
+be. Then all take turns, in another order in each round. Shown are the median and the extremes over
+the rounds; GB/s counts bytes read plus bytes written; ratios are medians of the rounds' ratios:
+"limit" is the share of what copyto reaches with one thread, the others say how many times as fast
+as rechunk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from random import Random
+from time import perf_counter, sleep
+from typing import Any
+
+import dask
+import numbering
+import numpy as np
+from distributed import Client, LocalCluster, wait
+from measure import Timing, available_memory, in_units, machine, table, usable_cpus
+from ranks import Ranks
+
+import kernels
+from layouts import BlockCyclic, Distribution, Plan, plan
+from maestro import connect
+
+NODES = 4
+#: What all contenders of a case hold at once, in array sizes, and what their processes take.
+COPIES, PROCESSES = 14, 2 << 30
+FAILED = "failed"
+#: Eight idle workers take a fifth of a core from whoever's turn it is; with this, a twentieth.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is moved: the same blocks for the pool's ranks and for Dask's chunks."""
+
+    name: str
+    plan: Plan
+    chunks: tuple[tuple[int, ...], tuple[int, ...]]  # Dask's, before and after
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.plan.source.shape
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * 8
+
+
+def cases(size: int) -> Iterator[Case]:
+    """Rows to columns of ``size`` x ``size``; about as many elements in 3-D, in coprime blocks."""
+    shape = size, size
+    cut = -(-size // NODES)
+    yield Case(
+        "2-D, rows to columns",
+        plan(Distribution(shape, (NODES, 1)), Distribution(shape, (1, NODES))),
+        ((cut, size), (size, cut)),
+    )
+    edge = round(size ** (2 / 3))
+    before = -(-edge // 4)
+    after = next(b for b in range(edge * 19 // 100, 0, -1) if math.gcd(b, before) == 1)
+    kinds = [(BlockCyclic(block),) * 3 for block in (before, after)]
+    yield Case(
+        f"3-D, blocks of {before}³ to blocks of {after}³",
+        plan(
+            Distribution((edge,) * 3, (2, 2, 1), kinds[0]),
+            Distribution((edge,) * 3, (1, 2, 2), kinds[1]),
+        ),
+        ((before,) * 3, (after,) * 3),
+    )
+
+
+class Venue:
+    """Clusters and processes for all cases, each started at first use."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+
+    def _cluster(self) -> LocalCluster:
+        return self._stack.enter_context(
+            LocalCluster(
+                n_workers=NODES,
+                threads_per_worker=1,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": ":0"},  # or it warns that 8787 is in use
+                silence_logs=logging.CRITICAL,  # p2p warns of each of its runs
+            )
+        )
+
+    @cached_property
+    def ranks(self) -> tuple[Ranks, Ranks]:
+        """Producers and consumers."""
+        app = self._stack.enter_context(connect(self._cluster()))
+        sides = Ranks(app.address, NODES, "producer"), Ranks(app.address, NODES, "consumer")
+        for side in sides:
+            self._stack.callback(side.close)
+        return sides
+
+    @cached_property
+    def workers(self) -> Client:
+        """A client of Dask workers."""
+        return self._stack.enter_context(Client(self._cluster()))
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        return self._stack.enter_context(ThreadPoolExecutor(usable_cpus()))
+
+
+class Stage:
+    """What the contenders of one case share, each made at first use."""
+
+    def __init__(self, case: Case, venue: Venue) -> None:
+        self.case = case
+        self.results: list[Any] = []  # of the last rechunk, by whichever method
+        self._venue = venue
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        return self._venue.threads
+
+    @property
+    def workers(self) -> Client:
+        return self._venue.workers
+
+    @cached_property
+    def source(self) -> list[np.ndarray]:
+        """The source's parts in this process."""
+        layout = self.case.plan.source
+        return [numbering.part(layout, rank) for rank in range(layout.size)]
+
+    @cached_property
+    def target(self) -> list[np.ndarray]:
+        """The target's parts in this process, written once: their memory is there."""
+        layout = self.case.plan.target
+        return [np.full_like(layout.empty(rank, "f8"), -1) for rank in range(layout.size)]
+
+    @cached_property
+    def flat(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two flat arrays of as many bytes."""
+        return np.zeros(self.case.nbytes // 8) + 1, np.zeros(self.case.nbytes // 8) + 2
+
+    @cached_property
+    def ranks(self) -> tuple[Ranks, Ranks]:
+        """Producers, who have their parts, and consumers."""
+        producers, consumers = self._venue.ranks
+        consumers.each("take_on", self.case.name, self.case.plan.target)
+        producers.each("take_on", self.case.name, self.case.plan.source)
+        return producers, consumers
+
+    @cached_property
+    def persisted(self) -> Any:
+        """The input, in the workers' memory."""
+        array = self.workers.persist(numbering.dask_array(self.case.shape, self.case.chunks[0]))
+        wait(array)
+        return array
+
+
+@dataclass
+class Contender:
+    """One way to do it.
+
+    Attributes
+    ----------
+    name : str
+        As in the table.
+    run : callable
+        Does it once; returns the seconds that count.
+    check : callable
+        Compares what the last run gave with what it must be; raises ArithmeticError.
+    seconds : list of float
+        One for each round that counts.
+    failure : str
+        Why it could not, or nothing.
+    """
+
+    name: str
+    run: Callable[[], float]
+    check: Callable[[], object] = lambda: None
+    seconds: list[float] = field(default_factory=list)
+    failure: str = ""
+
+    def turn(self, warmup: bool = False) -> None:
+        """Run once, unless it has failed before."""
+        if self.failure:
+            return
+        try:
+            seconds = self.run()
+            if warmup:
+                self.check()
+            else:
+                self.seconds.append(seconds)
+        except ArithmeticError:
+            raise  # a wrong result is no result
+        except Exception as error:
+            self.failure = f"{FAILED}: {type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that the work takes; what it returns is dropped outside of them."""
+    begun = perf_counter()
+    result = work()
+    seconds = perf_counter() - begun
+    del result
+    return seconds
+
+
+def copying(stage: Stage, threads: int) -> Contender:
+    """The limit."""
+
+    def run() -> float:
+        source, target = stage.flat
+        if threads == 1:
+            return timed(lambda: np.copyto(target, source))
+        pairs = zip(np.array_split(target, threads), np.array_split(source, threads), strict=True)
+        return timed(lambda: list(stage.threads.map(lambda pair: np.copyto(*pair), pairs)))
+
+    return Contender(f"copyto, {_threads(threads)}", run)
+
+
+def moving(stage: Stage, threads: int) -> Contender:
+    """The plan's moves, into memory that is there."""
+    way = stage.case.plan
+
+    def work() -> None:
+        for rank, part in enumerate(stage.target):
+            for source, pieces in way.incoming(rank):
+                kernels.move(part, stage.source[source], pieces, threads=threads)
+
+    def run() -> float:
+        _ = stage.source, stage.target
+        return timed(work)
+
+    def check() -> None:
+        for rank, part in enumerate(stage.target):
+            numbering.check(way.target, rank, part)
+
+    return Contender(f"moves, {_threads(threads)}", run, check)
+
+
+def executing(stage: Stage, threads: int) -> Contender:
+    """`Plan.execute`."""
+    way = stage.case.plan
+
+    def run() -> float:
+        parts = stage.source
+        return timed(lambda: way.execute(parts, threads=threads))
+
+    def check() -> None:
+        for rank, part in enumerate(way.execute(stage.source, threads=threads)):
+            numbering.check(way.target, rank, part)
+
+    return Contender(f"plan.execute, {_threads(threads)}", run, check)
+
+
+def offering(stage: Stage) -> Contender:
+    """The producers' side; what they offered before leaves the pool first."""
+
+    def run() -> float:
+        producers, _ = stage.ranks
+        producers.each("declare")
+        return producers.each("offer")[0]
+
+    return Contender("pool, offer", run)
+
+
+def demanding(stage: Stage, offer: Contender, moved: list[tuple[int, int]]) -> Contender:
+    """The consumers' side; notes bytes and messages in `moved`."""
+
+    def run() -> float:
+        if offer.failure:
+            raise RuntimeError("there is nothing to demand")
+        _, consumers = stage.ranks
+        consumers.each("declare")
+        seconds, moved[:] = consumers.each("demand")
+        return seconds
+
+    return Contender("pool, demand", run, lambda: stage.ranks[1].each("check"))
+
+
+def rechunking(stage: Stage, method: str, disk: bool) -> Contender:
+    """Dask's own way."""
+    results = stage.results
+
+    def rechunk() -> None:
+        with dask.config.set({"distributed.p2p.storage.disk": disk}):
+            array = stage.persisted.rechunk(stage.case.chunks[1], method=method)
+            results.append(stage.workers.persist(array))
+        wait(results[0])
+        failed = [f for f in stage.workers.futures_of(results[0]) if f.status != "finished"]
+        if failed:
+            raise RuntimeError(f"{len(failed)} chunks are {failed[0].status}")
+
+    def run() -> float:
+        results.clear()
+        keep = stage.persisted.npartitions
+        # The last result must be gone: one of the same name would leave nothing to do.
+        until = perf_counter() + 60
+        while stage.workers.run_on_scheduler(_count_tasks) > keep:
+            if perf_counter() > until:
+                raise TimeoutError("the workers do not drop the last result")
+            sleep(0.01)
+        return timed(rechunk)
+
+    def check() -> None:
+        wanted = numbering.dask_array(stage.case.shape, stage.case.chunks[1])
+        same = (results[0] == wanted).all() & (results[0].chunks == wanted.chunks)
+        if not stage.workers.compute(same, sync=True):
+            raise ArithmeticError(f"rechunk with {method}: the result is wrong")
+
+    where = f", {'disk' if disk else 'memory'}" if method == "p2p" else ""
+    return Contender(f"rechunk, {method}{where}", run, check)
+
+
+def _count_tasks(dask_scheduler: Any) -> int:
+    return len(dask_scheduler.tasks)
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'' if number == 1 else 's'}"
+
+
+def race(case: Case, venue: Venue, repeat: int) -> None:
+    """Let all contenders of a case take turns, and print what they took."""
+    print(f"\n{case.name}, f8, {in_units(case.nbytes)}")
+    print(case.plan.explain(), end="\n\n")
+    moved: list[tuple[int, int]] = []
+    stage = Stage(case, venue)
+    contenders = [copying(stage, threads) for threads in sorted({1, usable_cpus()})]
+    contenders += [moving(stage, threads) for threads in (1, 2)]
+    contenders += [executing(stage, threads) for threads in (1, 2)]
+    offer = offering(stage)
+    contenders += [offer, demanding(stage, offer, moved)]
+    peers = [rechunking(stage, "tasks", disk=True)]
+    peers += [rechunking(stage, "p2p", disk) for disk in (True, False)]
+    contenders += peers
+    for contender in contenders:
+        contender.turn(warmup=True)
+    for number in range(repeat):
+        # In another order each time: who comes next finds memory as the one before has left it.
+        for contender in Random(number).sample(contenders, len(contenders)):
+            contender.turn()
+    head = ["what", "median ms", "min - max", "GB/s", "limit"]
+    head += [f"x {peer.name.removeprefix('rechunk, ')}" for peer in peers]
+    print(table(head, (cells(each, case, [contenders[0], *peers]) for each in contenders)))
+    for contender in contenders:
+        if contender.failure:
+            print(f"{contender.name}: {contender.failure}")
+    if moved:
+        total, messages = (sum(column) for column in zip(*moved, strict=True))
+        print(f"\nThe pool's demands brought {in_units(total)} in {messages} messages.")
+
+
+def cells(contender: Contender, case: Case, references: list[Contender]) -> list[str]:
+    """One line of the table."""
+    if contender.failure:
+        return [contender.name, FAILED, *[""] * (2 + len(references))]
+    timing = Timing(tuple(contender.seconds))
+    rate = 2 * case.nbytes / timing.median / 1e9
+    ratios = [_ratio(reference, contender) for reference in references]
+    return [contender.name, f"{timing.median * 1e3:,.1f}", timing.spread, f"{rate:.2f}", *ratios]
+
+
+def _ratio(reference: Contender, contender: Contender) -> str:
+    """How many times as fast as the reference, in the median of the rounds."""
+    if reference.failure:
+        return ""
+    rounds = zip(reference.seconds, contender.seconds, strict=True)
+    return f"{statistics.median(theirs / ours for theirs, ours in rounds):.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=int, default=8192, help="rows and columns of the 2-D array")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds that count")
+    options = parser.parse_args()
+    if options.size < 16 or options.repeat < 1:
+        parser.error("expected a --size of at least 16 and a --repeat of at least 1")
+    need, have = COPIES * 8 * options.size**2 + PROCESSES, available_memory()
+    if need > have:
+        parser.error(
+            f"--size {options.size} needs {in_units(need)} of memory, {in_units(have)} are free"
+        )
+    print(__doc__)
+    print(machine("numpy", "numba", "dask", "distributed"))
+    with dask.config.set(QUIET), contextlib.ExitStack() as stack:
+        venue = Venue(stack)
+        for case in cases(options.size):
+            race(case, venue, options.repeat)
+
+
+if __name__ == "__main__":
+    main()

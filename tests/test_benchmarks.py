@@ -1,0 +1,28 @@
+"""The benchmarks run, and what they measure is right; how fast it is, is not asked here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script, *options, cwd):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.timeout(300)  # two pools and two Dask clusters of four processes each, one by one
+@pytest.mark.parametrize("script", ["plan_cost.py", "redistribution.py"])
+def test_benchmark_runs(script, tmp_path):
+    done = run(script, "--size", "64", "--repeat", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout, done.stdout
+
+
+def test_too_large_is_refused_before_it_is_allocated(tmp_path):
+    done = run("redistribution.py", "--size", "10000000", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "of memory" in done.stderr

@@ -6,8 +6,8 @@
 >>> print(plan(source, target).explain())
 from            (8, 8) over 2x2 ranks: BlockCyclic(2) x BlockCyclic(2), order C
 to              (8, 8) over 4x1 ranks: Block x Block, order F
-kept            256 B (50% of 512 B)
-moved           256 B in 4 messages
+kept            128 B (25% of 512 B)
+moved           384 B in 6 messages
 largest message 64 B
 peak memory     256 B per rank (its source and its target part)
 """

@@ -192,10 +192,9 @@ class Distribution:
         return cls(words["shape"], words["grid"], axes, words["order"])
 
     def __str__(self) -> str:
-        grid = "x".join(map(str, self.grid)) or "1"
         kinds = " x ".join(repr(kind).removesuffix("()") for kind in self.axes) or "scalar"
-        ranks = "rank" if self.size == 1 else "ranks"
-        return f"{self.shape} over {grid} {ranks}: {kinds}, order {self.order}"
+        ranks = "1 rank" if self.size == 1 else f"{'x'.join(map(str, self.grid))} ranks"
+        return f"{self.shape} over {ranks}: {kinds}, order {self.order}"
 
 
 def _sequence(value: Any, name: str) -> tuple[Any, ...]:

@@ -68,7 +68,7 @@ def connect(
     >>> import numpy as np
     >>> import maestro
     >>> with maestro.connect() as app:
-    ...     app.offer("u10", np.arange(6.0).reshape(2, 3))
+    ...     handle = app.offer("u10", np.arange(6.0).reshape(2, 3))
     ...     app.demand("u10", order="F").flags.f_contiguous
     True
     """

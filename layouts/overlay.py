@@ -31,7 +31,13 @@ _BATCH = 1 << 17
 
 def between(source: Cut, target: Cut, s: int, t: int) -> Pieces:
     """The pieces that source coordinate ``s`` has for target coordinate ``t``, in closed form."""
-    low, high, period = _window(source, target, s, t)
+    one, other = source.span(s), target.span(t)
+    if one is not None and other is not None:  # two intervals share at most one
+        low, high = max(one[0], other[0]), min(one[1], other[1])
+        if low >= high:
+            return Pieces.whole(0)
+        return Pieces.explicit([low - one[0]], [low - other[0]], [high - low])
+    low, high, period = _window(source, target, one, other)
     stop = min(high, low + period)
     starts, lengths = _intersection(source.runs(s, low, stop), target.runs(t, low, stop))
     here, there = np.array(s, np.int64), np.array(t, np.int64)
@@ -115,12 +121,13 @@ def shared(source: Cut, target: Cut) -> Int64:
     return _over_rounds(source, target, below)
 
 
-def _window(source: Cut, target: Cut, s: int, t: int) -> tuple[int, int, int]:
-    """Where the pair can share anything: low, high, and the period of the pieces from low on."""
-    one, other = source.span(s), target.span(t)
-    if one is not None and other is not None:
-        low, high = max(one[0], other[0]), min(one[1], other[1])
-        return low, max(low, high), max(high - low, 1)
+def _window(
+    source: Cut, target: Cut, one: tuple[int, int] | None, other: tuple[int, int] | None
+) -> tuple[int, int, int]:
+    """Where a pair can share anything, low and high, and the period of its pieces from low on.
+
+    ``one`` and ``other`` are the intervals that source and target hold; at most one is not None.
+    """
     if one is not None:
         return *one, target.period
     if other is not None:

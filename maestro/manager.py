@@ -35,10 +35,12 @@ class ManagerPlugin(SchedulerPlugin):
     name = "maestro"
     idempotent = True
 
+    _manager: Manager | None = None  # where this plugin made it
+
     async def start(self, scheduler: Scheduler) -> None:
         manager = scheduler.extensions.get("maestro")
         if manager is None:
-            manager = scheduler.extensions["maestro"] = Manager(scheduler)
+            manager = scheduler.extensions["maestro"] = self._manager = Manager(scheduler)
             for worker in list(scheduler.workers):
                 manager.enlist_soon(worker)
         await manager.ready()
@@ -53,7 +55,8 @@ class ManagerPlugin(SchedulerPlugin):
         scheduler.extensions["maestro"].carry_out(m.AppLost(client))
 
     async def close(self) -> None:
-        pass
+        if self._manager is not None:
+            self._manager.close()
 
 
 class Manager:
@@ -143,6 +146,11 @@ class Manager:
         """Wait until the workers that are there now are nodes, or have been given up."""
         if self._enlisting:
             await asyncio.wait(self._enlisting)
+
+    def close(self) -> None:
+        """Leave nothing under way."""
+        for task in (*self._tasks, *self._enlisting):
+            task.cancel()
 
     def _soon(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[Any]]) -> None:
         task = asyncio.create_task(work)

@@ -30,6 +30,8 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # a process group, as a terminal would give it
+            # ... and with ctrl-C in force, which a job in the background inherits switched off.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def end(self):

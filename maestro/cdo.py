@@ -254,17 +254,19 @@ class Cdo:
         async with self._turn("demand"):
             found = await self._link.call("demand", timeout=timeout, handle=self._handle)
             report = Report(self.name, waited=perf_counter() - begun)
+            served = False
             try:
                 left = None if timeout is None else max(0.0, timeout - report.waited)
                 async with asyncio.timeout(left):
                     result = await self._take(found, order, report)
+                served = True
             except TimeoutError:
                 raise PoolTimeoutError(
                     f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"
                     f" {', '.join(sorted(set(found['nodes'])))} hold it"
                 ) from None
             finally:
-                await self._tell("received")
+                await self._tell("received", served=served)
             report.seconds = perf_counter() - begun - report.waited
             self.attributes.unite(found["attributes"])
             self.report = report
@@ -295,10 +297,10 @@ class Cdo:
             return parts[ranks[0]]
         return list(parts.values())
 
-    async def _tell(self, word: str) -> None:
+    async def _tell(self, word: str, **how: bool) -> None:
         """Let the manager know how an offer or a demand ended; a lost pool need not know."""
         with suppress(PoolLostError):
-            await self._link.call(word, handle=self._handle)
+            await self._link.call(word, handle=self._handle, **how)
 
     async def _dispose(self) -> None:
         before = self.state

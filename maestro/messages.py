@@ -140,7 +140,9 @@ class Demand(_HandleCall):
 
 @dataclass(frozen=True)
 class Received(_HandleCall):
-    """A demand has fetched its data, or given up."""
+    """A demand has fetched its data, or has not: then what was required before still is."""
+
+    served: bool = True
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ def _checked(name: str, value: Any) -> Any:
     kind, optional = _FIELDS.get(name, (str, False))
     if optional and value is None:
         return None
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name}: got {value!r}, expected {kind.__name__}")
     if name == "distribution":
         return Distribution.from_dict(value)
@@ -258,6 +260,7 @@ _FIELDS: dict[str, tuple[type[Any], bool]] = {
     "dtype": (str, True),
     "distribution": (dict, True),
     "attributes": (dict, False),
+    "served": (bool, False),
 }
 
 

@@ -278,8 +278,11 @@ class Registry:
             self._reply(call, version.describe())
 
     def _on_received(self, call: m.Received) -> None:
-        _, cdo = self._find(call)
-        self._drop_requirement(cdo, call.handle)
+        handle, cdo = self._find(call)
+        if call.served or not handle.required:
+            self._drop_requirement(cdo, call.handle)
+        else:
+            handle.lost = ""  # the failure is known where it was met
         self._reply(call)
 
     def _on_expired(self, event: m.Expired) -> None:

@@ -125,6 +125,25 @@ def test_withdraw_returns_once_every_requirement_is_served(app):
     assert "x" not in app.pool
 
 
+def test_what_could_not_be_fetched_is_still_required(app, monkeypatch):
+    want = app.declare("x")
+    want.require()
+    have = app.offer("x", ARRAY)
+
+    async def fail(*_):
+        raise maestro.DataLostError("a line that is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("maestro.transfer.fetch", fail)
+        with pytest.raises(maestro.DataLostError, match="a line that is cut"):
+            want.demand()
+    assert want.state == "required"
+    with pytest.raises(maestro.PoolTimeoutError, match="still required by test-"):
+        have.withdraw(timeout=0.05)
+    assert np.array_equal(want.demand(), ARRAY)
+    have.withdraw()
+
+
 def test_the_data_is_a_copy_on_both_sides(app):
     array = ARRAY.copy()
     have = app.offer("x", array)

@@ -157,6 +157,21 @@ def test_withdraw_waits_for_requirements(pool):
     assert not pool.held
 
 
+def test_a_demand_that_could_not_fetch_still_requires(pool):
+    pool.join("p"), pool.join("c")
+    pool.seal("c", "want")
+    pool.ask(m.Require, "c", "want")
+    pool.seal("p", "have")
+    pool.offer("p", "have")
+    pool.ask(m.Demand, "c", "want")
+    pool.ask(m.Received, "c", "want", served=False)
+    request = pool.call(m.Withdraw, "p", "have")
+    assert request not in pool.answers
+    pool.ask(m.Demand, "c", "want")
+    pool.ask(m.Received, "c", "want")
+    assert pool.answer(request) is None
+
+
 def test_a_retracted_requirement_holds_nothing(pool):
     pool.join("p"), pool.join("c")
     pool.seal("p", "have")
@@ -487,11 +502,13 @@ class Machine(RuleBasedStateMachine):
             self.make(getattr(m, call.capitalize()), handle, call)
 
     @precondition(lambda self: self.fetching)
-    @rule(data=st.data())
-    def receive(self, data):
+    @rule(data=st.data(), served=st.booleans())
+    def receive(self, data, served):
         handle = data.draw(st.sampled_from(sorted(self.fetching)))
         del self.fetching[handle]
-        self.pool.ask(m.Received, self.apps[handle], handle)
+        if not served:
+            self.states[handle] = self.back[handle]
+        self.pool.ask(m.Received, self.apps[handle], handle, served=served)
         self.settle()
 
     @precondition(lambda self: self.open)
@@ -543,6 +560,9 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def promises(self):
         self.pool.check()
+        for handle, state in self.states.items():
+            if state == "required" and handle not in self.fetching:
+                assert self.pool.registry.handles[handle].required
         for request, (handle, call) in self.open.items():
             cdo = self.pool.registry.cdos[self.pool.registry.handles[handle].name]
             if call == "demand":

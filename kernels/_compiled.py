@@ -3,21 +3,36 @@
 
 One function, :func:`_move_product`, with one signature per element width: 1, 2, 4, 8 and 16 bytes,
 and one for every other size. It knows neither dtypes nor how many axes there are. The width is
-carried by the *type* of the first argument (see :data:`ELEMENTS`), so each signature gets loads and
-stores of a fixed width.
+carried by the *type* of the first argument (see :data:`ELEMENTS`), so each signature gets loads,
+shuffles and stores of a fixed width, as vectors in LLVM's portable form.
 
 Everything compiled stays in this one file: numba's on-disk cache notices a change of the file that
 holds the cached function, and of no other.
 
-The loop nest arrives in two int64 tables (made by :mod:`kernels.nest`, which documents them):
+The loop nest arrives in three int64 tables, made by :mod:`kernels.nest`:
 
 ``axes[k]``
     one row per axis, outermost first; the columns are the constants below.
 ``base``
     three rows: source offset and target offset in bytes, length in indices, of the base pieces of
     all axes, one axis after the other; an axis starts at its column FIRST.
+``offsets``
+    for tiles only: where each row of a rectangle starts in the source, then where each column
+    starts in the target, in bytes. It comes as an address.
 
-The last ``inner`` rows of ``axes`` are the inner loops: 1 means runs, 2 means tiles.
+The last ``inner`` rows of ``axes`` are the inner loops: 1 means runs, 2 means rectangles.
+
+A rectangle that is dense along its rows in the target is moved in three steps, so that memory sees
+whole cache lines on both sides and nothing else::
+
+    source   64 bytes of each row        stage (in L1)                      target
+    row r    | c c+1 ... |  --transpose-->   column c    | r r+1 ... |  --whole lines-->  column c
+    row r+1  | c c+1 ... |   in registers    column c+1  | r r+1 ... |
+
+Where the target is larger than the caches the lines are streamed past them (nontemporal stores),
+which saves reading what is overwritten. Each column has its own offset to the next line, so a strip
+of the stage holds one line more than it gives away. See *What Every Programmer Should Know About
+Memory* (Drepper, 2007), section 6.1.
 """
 
 import numpy as np
@@ -27,8 +42,10 @@ from numba.extending import intrinsic
 
 from kernels.nest import (
     BASES,
+    CHUNK,
     COUNT,
     FIRST,
+    GROUP,
     LAST,
     SKIP,
     SOURCE_STEP,
@@ -39,29 +56,99 @@ from kernels.nest import (
 
 ir = cgutils.ir  # llvmlite, as numba has it
 
-# The argument whose type says how wide an element is. None stands for "any other size".
-ELEMENTS = {
-    1: types.uint8,
-    2: types.uint16,
-    4: types.uint32,
-    8: types.uint64,
-    16: types.complex128,
-    0: types.none,
+# Arguments whose type says how wide an element is.
+U1, U2, U4, U8, U16, ANY = np.uint8(0), np.uint16(0), np.uint32(0), np.uint64(0), 0j, None
+WIDTHS = {
+    types.uint8: 1,
+    types.uint16: 2,
+    types.uint32: 4,
+    types.uint64: 8,
+    types.complex128: 16,
+    types.none: 0,
 }
-WIDTHS = {kind: width for width, kind in ELEMENTS.items()}
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
-SHORT = 64  # bytes: below this a loop beats the call of memcpy
+LINE = 64  # bytes of a cache line
+HALF = 16  # bytes: a vector register of every 64-bit machine
+STRIP = 256  # bytes of a target row that are staged at a time: 4 lines, the next page is far
+PITCH = STRIP + LINE + 32  # bytes between stage rows: a line more, and not a multiple of 64
+WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
+
+STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
+SHELF = 2 * HALF * LINE  # bytes: the largest bundle of rows
+MOST_AXES = 64  # NumPy's own limit
+WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
+
+INDEX = ir.IntType(64)
+
+# Of everything compiled; only the entry point is ever called from Python.
+kernel = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)
+part = njit(nogil=True, error_model="numpy", inline="always")
 
 
-def signature(width):
-    """Argument types of :func:`_move_product` for one width (0: any other size)."""
-    table = types.Array(types.int64, 2, "C")
-    return (ELEMENTS[width], types.int64, types.int64, types.int64, types.int64, table, table)
+TABLE = types.Array(types.int64, 2, "C")
+#: Argument types of the entry point.
+SIGNATURE = (*[types.int64] * 5, TABLE, TABLE, types.int64)
 
 
-def _pointer(builder, address):
-    return builder.inttoptr(address, ir.IntType(8).as_pointer())
+def _pointer(builder, address, kind=None, offset=0):
+    if offset:
+        address = builder.add(address, ir.Constant(INDEX, offset))
+    return builder.inttoptr(address, (kind or ir.IntType(8)).as_pointer())
+
+
+def _vector(width, size):
+    """`size` bytes as a vector of elements; 16-byte elements are two words."""
+    bits = 64 if width == 16 else 8 * width
+    return ir.VectorType(ir.IntType(bits), 8 * size // bits)
+
+
+def _mask(indices):
+    word = ir.IntType(32)
+    return ir.Constant(ir.VectorType(word, len(indices)), [ir.Constant(word, i) for i in indices])
+
+
+@intrinsic
+def apart(typingctx):
+    """Keep the function that calls this out of its callers: compiling takes a third of the time."""
+
+    def codegen(context, builder, sig, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
+@intrinsic
+def entry(typingctx, table, index):
+    """An entry of a table of int64 at an address."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(builder.gep(_pointer(builder, args[0], INDEX), [args[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def assign(typingctx, table, index, value):
+    """Set an entry of a table of int64 at an address."""
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[2], builder.gep(_pointer(builder, args[0], INDEX), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def workspace(typingctx):
+    """The address of WORKSPACE bytes on the stack."""
+
+    def codegen(context, builder, sig, args):
+        memory = cgutils.alloca_once(builder, ir.IntType(8), size=WORKSPACE)
+        return builder.ptrtoint(memory, INDEX)
+
+    return types.int64(), codegen
 
 
 @intrinsic
@@ -78,33 +165,367 @@ def copy_bytes(typingctx, target, source, size):
     return types.none(types.int64, types.int64, types.int64), codegen
 
 
-@intrinsic
-def copy_element(typingctx, element, target, source, itemsize):
-    """Copy one element between addresses that need no alignment.
+def _copy_fixed(size):
+    """A copy of a fixed number of bytes: one load and one store."""
+    word = ir.IntType(8 * size) if size <= 8 else ir.VectorType(ir.IntType(64), size // 8)
 
-    Fixed widths are one load and one store (16 bytes as a vector of two words, which stays within
-    the baseline of every 64-bit machine); other sizes call memcpy.
+    @intrinsic
+    def copy(typingctx, target, source):
+        def codegen(context, builder, sig, args):
+            value = builder.load(_pointer(builder, args[1], word), align=1)
+            builder.store(value, _pointer(builder, args[0], word), align=1)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.int64), codegen
+
+    return copy
+
+
+copy_1, copy_4, copy_8, copy_16, copy_32, copy_line, copy_pair = map(
+    _copy_fixed, (1, 4, 8, 16, 32, LINE, 2 * LINE)
+)
+
+
+def _stream(size):
+    """A copy of whole lines to an address that is a multiple of LINE, past the caches."""
+
+    @intrinsic
+    def stream(typingctx, target, source):
+        def codegen(context, builder, sig, args):
+            word = ir.VectorType(ir.IntType(64), 4)
+            hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+            for at in range(0, size, 32):
+                value = builder.load(_pointer(builder, args[1], word, at), align=1)
+                store = builder.store(value, _pointer(builder, args[0], word, at), align=32)
+                store.set_metadata("nontemporal", hint)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.int64), codegen
+
+    return stream
+
+
+stream_line, stream_pair = _stream(LINE), _stream(2 * LINE)
+
+
+@kernel
+def strip_of(itemsize):
+    """Bytes of a target row that are staged at a time: all stores of a strip fit in their queue."""
+    return STRIP if itemsize < 8 else STRIP // 2
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the line at an address, which need not be one that may be read."""
+
+    def codegen(context, builder, sig, args):
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, near, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+        builder.call(function, [_pointer(builder, args[0]), read, near, data])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), codegen
+
+
+@intrinsic
+def fence(typingctx):
+    """Make streamed lines visible to other threads before anything that is written after."""
+
+    def codegen(context, builder, sig, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
+@intrinsic
+def bundle(typingctx, element):
+    """Rows that :func:`transpose` takes at a time (0: there is no such code)."""
+    width = WIDTHS[element]
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(INDEX, 2 * HALF // width if width else 0)
+
+    return types.int64(element), codegen
+
+
+@intrinsic
+def transpose(typingctx, element, stage, source, rows, row):
+    """Put a line of each row of a bundle into the stage, column by column.
+
+    Rows start at `source` plus their entry in the table at `rows`, from entry `row` on. Two
+    halves of a register hold rows that are half a bundle apart; log2 rounds of interleaving within
+    the halves leave in each register one column of all the rows. Nothing for odd sizes.
     """
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
+        _, stage, source, table, row = args
+        if not width:
+            return context.get_dummy_value()
+        half, full = _vector(width, HALF), _vector(width, 2 * HALF)
+        rows, lanes = HALF // width, half.count
+        first = builder.gep(_pointer(builder, table, INDEX), [row])
+        starts = []
+        for k in range(2 * rows):
+            entry = builder.load(builder.gep(first, [ir.Constant(INDEX, k)]))
+            starts.append(builder.add(source, entry))
+        low, high = _interleaving(lanes)
+        for at in range(0, LINE, HALF):
+            values = []
+            for k in range(rows):
+                near = builder.load(_pointer(builder, starts[k], half, at), align=1)
+                far = builder.load(_pointer(builder, starts[k + rows], half, at), align=1)
+                values.append(builder.shuffle_vector(near, far, _mask(range(2 * lanes))))
+            for _ in range(rows.bit_length() - 1):
+                pairs = zip(values[: rows // 2], values[rows // 2 :], strict=True)
+                values = [builder.shuffle_vector(a, b, m) for a, b in pairs for m in (low, high)]
+            for k, value in enumerate(values):
+                column = (at // width + k) * PITCH
+                builder.store(value, _pointer(builder, stage, full, column), align=32)
+        return context.get_dummy_value()
+
+    return types.none(element, *[types.int64] * 4), codegen
+
+
+def _interleaving(lanes):
+    """Masks that interleave the lower, and the upper, parts of each half of two registers."""
+    low, high = [], []
+    for half in (0, lanes):
+        for i in range(half, half + lanes // 2):
+            low += [i, i + 2 * lanes]
+            high += [i + lanes // 2, i + lanes // 2 + 2 * lanes]
+    return _mask(low), _mask(high)
+
+
+@intrinsic
+def copy_fixed(typingctx, element, target, source, itemsize):
+    """Copy one element between addresses that need no alignment."""
+    width = WIDTHS[element]
+
+    def codegen(context, builder, sig, args):
         _, to, start, size = args
-        if width == 0:
+        if width:
+            word = ir.VectorType(ir.IntType(64), 2) if width == 16 else ir.IntType(8 * width)
+            value = builder.load(_pointer(builder, start, word), align=1)
+            builder.store(value, _pointer(builder, to, word), align=1)
+        else:
             cgutils.raw_memcpy(
                 builder, _pointer(builder, to), _pointer(builder, start), size, 1, align=1
             )
-            return context.get_dummy_value()
-        word = ir.VectorType(ir.IntType(64), 2) if width == 16 else ir.IntType(8 * width)
-        value = builder.load(builder.inttoptr(start, word.as_pointer()), align=1)
-        builder.store(value, builder.inttoptr(to, word.as_pointer()), align=1)
         return context.get_dummy_value()
 
     return types.none(element, types.int64, types.int64, types.int64), codegen
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel
+def copy_short(target, source, size):
+    """Copy up to a line by two words that may overlap each other; more by memcpy."""
+    apart()
+    if size > LINE:
+        copy_bytes(target, source, size)
+    elif size >= 32:
+        copy_32(target, source)
+        copy_32(target + size - 32, source + size - 32)
+    elif size >= 16:
+        copy_16(target, source)
+        copy_16(target + size - 16, source + size - 16)
+    elif size >= 8:
+        copy_8(target, source)
+        copy_8(target + size - 8, source + size - 8)
+    elif size >= 4:
+        copy_4(target, source)
+        copy_4(target + size - 4, source + size - 4)
+    else:
+        for i in range(size):
+            copy_1(target + i, source + i)
+
+
+@kernel
+def copy_each(element, target, source, n, target_step, source_step, itemsize):
+    """Copy `n` elements, each so many bytes after the one before."""
+    apart()
+    for i in range(n):
+        copy_fixed(element, target + i * target_step, source + i * source_step, itemsize)
+
+
+@kernel
+def copy_patch(element, target, source, itemsize, rows, columns, height, width, steps):
+    """Copy a rectangle one element at a time, in tiles; arguments as of `staged`."""
+    apart()
+    for first in range(0, width, TILE):
+        last = min(first + TILE, width)
+        for i in range(height):
+            to, start = target + i * steps[0], source + entry(rows, i)
+            for j in range(first, last):
+                copy_fixed(element, to + entry(columns, j), start + j * steps[1], itemsize)
+
+
+@kernel
+def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room):
+    """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
+
+    They come by way of a shelf, where each row of a bundle has a line; a few columns, or some that
+    are not dense in the source, come one by one.
+    """
+    apart()
+    stage, shelf, lines = room
+    count = bundle(element)
+    if step != itemsize or columns * itemsize <= HALF:
+        for m in range(columns):
+            start, to = source + m * step, stage + m * PITCH - low * itemsize
+            for i in range(low, high):
+                copy_fixed(element, to + i * itemsize, start + entry(rows, i), itemsize)
+        return
+    for i in range(low, high, count):
+        to = stage + (i - low) * itemsize
+        for k in range(min(count, high - i)):
+            copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
+        transpose(element, to, shelf, lines, 0)
+
+
+@kernel
+def fill_elements(source, itemsize, rows, low, high, columns, step, room):
+    """The same for elements of any size, one by one."""
+    apart()
+    for i in range(low, high):
+        for m in range(columns):
+            to = room[0] + m * WIDE_PITCH + (i - low) * itemsize
+            copy_short(to, source + entry(rows, i) + m * step, itemsize)
+
+
+@kernel
+def march_bundles(
+    element, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+):
+    """Move one strip of every column, a line of the source's rows at a time.
+
+    All there is to do where nothing is ragged. The loop is kept this small because stores that are
+    still under way fill a short queue, and only what fits in it runs while memory works.
+    """
+    apart()
+    stage, shelf, lines = room
+    stream, heads, crowded = modes
+    count, strip = bundle(element), strip_of(itemsize)
+    for j in range(0, width, LINE // itemsize):
+        start = source + j * itemsize
+        for i in range(low, high, count):
+            if itemsize < 8:
+                for k in range(i, i + count):
+                    prefetch(start + entry(rows, k) + LINE)
+            to = stage + (i - low) * itemsize
+            if crowded:
+                for k in range(count):
+                    copy_line(shelf + k * LINE, start + entry(rows, i + k))
+                transpose(element, to, shelf, lines, 0)
+            else:
+                transpose(element, to, start, rows, i)
+        for m in range(LINE // itemsize):
+            to = target + entry(columns, j + m)
+            if stream:
+                line = ((to + LINE - 1) & -LINE) + done
+                begin = stage + m * PITCH + line - to - low * itemsize
+                for at in range(0, strip, 2 * LINE):
+                    stream_pair(line + at, begin + at)
+            else:
+                begin = stage + m * PITCH + done - low * itemsize
+                for at in range(0, strip, 2 * LINE):
+                    copy_pair(to + done + at, begin + at)
+        if heads:
+            for m in range(LINE // itemsize):
+                to = target + entry(columns, j + m)
+                put(to, stage + m * PITCH, -to & (LINE - 1), 0)
+
+
+@part
+def march(target, source, itemsize, rows, columns, low, high, width, done, modes, room):
+    """`march_bundles` by the size of the element."""
+    if itemsize == 8:
+        march_bundles(U8, target, source, 8, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 4:
+        march_bundles(U4, target, source, 4, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 2:
+        march_bundles(U2, target, source, 2, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 1:
+        march_bundles(U1, target, source, 1, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 16:
+        march_bundles(U16, target, source, 16, rows, columns, low, high, width, done, modes, room)
+
+
+@part
+def strided(target, source, n, target_step, source_step, itemsize):
+    """`copy_each` for any size of element."""
+    if itemsize == 8:
+        copy_each(U8, target, source, n, target_step, source_step, itemsize)
+    elif itemsize == 4:
+        copy_each(U4, target, source, n, target_step, source_step, itemsize)
+    elif itemsize == 2:
+        copy_each(U2, target, source, n, target_step, source_step, itemsize)
+    elif itemsize == 1:
+        copy_each(U1, target, source, n, target_step, source_step, itemsize)
+    elif itemsize == 16:
+        copy_each(U16, target, source, n, target_step, source_step, itemsize)
+    else:
+        copy_each(ANY, target, source, n, target_step, source_step, itemsize)
+
+
+@part
+def patch(target, source, itemsize, rows, columns, height, width, steps):
+    """`copy_patch` for any size of element."""
+    if itemsize == 8:
+        copy_patch(U8, target, source, itemsize, rows, columns, height, width, steps)
+    elif itemsize == 4:
+        copy_patch(U4, target, source, itemsize, rows, columns, height, width, steps)
+    elif itemsize == 2:
+        copy_patch(U2, target, source, itemsize, rows, columns, height, width, steps)
+    elif itemsize == 1:
+        copy_patch(U1, target, source, itemsize, rows, columns, height, width, steps)
+    elif itemsize == 16:
+        copy_patch(U16, target, source, itemsize, rows, columns, height, width, steps)
+    else:
+        copy_patch(ANY, target, source, itemsize, rows, columns, height, width, steps)
+
+
+@part
+def fill(source, itemsize, rows, low, high, columns, step, room):
+    """`fill_bundles` or `fill_elements`, by the size of the element."""
+    if itemsize == 8:
+        fill_bundles(U8, source, itemsize, rows, low, high, columns, step, room)
+    elif itemsize == 4:
+        fill_bundles(U4, source, itemsize, rows, low, high, columns, step, room)
+    elif itemsize == 2:
+        fill_bundles(U2, source, itemsize, rows, low, high, columns, step, room)
+    elif itemsize == 1:
+        fill_bundles(U1, source, itemsize, rows, low, high, columns, step, room)
+    elif itemsize == 16:
+        fill_bundles(U16, source, itemsize, rows, low, high, columns, step, room)
+    else:
+        fill_elements(source, itemsize, rows, low, high, columns, step, room)
+
+
+@kernel
+def put(target, source, size, stream):
+    """Copy contiguous bytes; if asked to, past the caches in whole lines of the target."""
+    apart()
+    if not stream:
+        copy_short(target, source, size)
+        return
+    at = min(-target & (LINE - 1), size)
+    if at:
+        copy_short(target, source, at)
+    while at + LINE <= size:
+        stream_line(target + at, source + at)
+        at += LINE
+    if at < size:
+        copy_short(target + at, source + at, size - at)
+
+
+@kernel
 def piece(axes, base, k, q):
     """Piece `q` of axis `k`: source and target offset in bytes, length in indices."""
+    apart()
     bases = axes[k, BASES]
     period = np.int64(0)
     if q >= bases:  # explicit pieces never divide
@@ -123,116 +544,173 @@ def piece(axes, base, k, q):
     return source, target, length
 
 
-@njit(nogil=True, error_model="numpy")
-def run(element, target, source, itemsize, n, target_stride, source_stride):
-    """Copy `n` elements along one axis."""
-    if target_stride == itemsize and source_stride == itemsize and n * itemsize > SHORT:
-        copy_bytes(target, source, n * itemsize)
-        return
-    for i in range(n):
-        copy_element(element, target + i * target_stride, source + i * source_stride, itemsize)
+@kernel
+def edges(target, columns, width):
+    """The least and the greatest number of bytes from a column's start to its next line."""
+    least, greatest = np.int64(LINE), np.int64(0)
+    for j in range(width):
+        edge = -(target + entry(columns, j)) & (LINE - 1)
+        least, greatest = min(least, edge), max(greatest, edge)
+    return least, greatest
 
 
-@njit(nogil=True, error_model="numpy")
-def patch(element, target, source, itemsize, rows, columns, row, column):
-    """Copy a small rectangle; `row` and `column` are (target, source) strides in bytes."""
-    for i in range(rows):
-        for j in range(columns):
-            to = target + i * row[0] + j * column[0]
-            copy_element(element, to, source + i * row[1] + j * column[1], itemsize)
+@part
+def staged(target, source, itemsize, rows, columns, height, width, steps, stream, room):
+    """Copy a rectangle that is dense along its rows in the target, strip by strip.
 
-
-@njit(nogil=True, error_model="numpy")
-def rectangle(element, target, source, itemsize, rows, columns, row, column):
-    """Copy a rectangle in tiles, with fixed bounds where the tile is whole.
-
-    A row runs along the axis that is dense in the target, a column along the one that is dense in
-    the source. The loop along the target's rows is outermost: the source is then read in TILE
-    streams of consecutive lines (0.24 of a plain copy at f4, against 0.13 the other way round).
+    Element (i, j) goes from rows[i] + j * steps[1] to columns[j] + i * steps[0]; `rows` and
+    `columns` are addresses of tables of as many offsets as there are rows and columns. The loop
+    along the target's rows is outermost, so that the source is read in as many streams of
+    consecutive lines as the strip has rows.
     """
-    for j in range(0, columns, TILE):
-        width = min(TILE, columns - j)
-        for i in range(0, rows, TILE):
-            height = min(TILE, rows - i)
-            to = target + i * row[0] + j * column[0]
-            start = source + i * row[1] + j * column[1]
-            if width == TILE and height == TILE:
-                patch(element, to, start, itemsize, TILE, TILE, row, column)
-            else:
-                patch(element, to, start, itemsize, height, width, row, column)
-
-
-@njit(nogil=True, error_model="numpy")
-def runs(element, target, source, itemsize, axes, base):
-    """The inner loop over one axis: each piece is a run."""
-    k = axes.shape[0] - 1
-    for q in range(axes[k, COUNT]):
-        start, to, n = piece(axes, base, k, q)
-        run(
-            element,
-            target + to,
-            source + start,
-            itemsize,
-            n,
-            axes[k, TARGET_STRIDE],
-            axes[k, SOURCE_STRIDE],
-        )
-
-
-@njit(nogil=True, error_model="numpy")
-def tiles(element, target, source, itemsize, axes, base):
-    """The inner loops over two axes: each pair of pieces is a rectangle."""
-    k, m = axes.shape[0] - 2, axes.shape[0] - 1
-    row = (axes[k, TARGET_STRIDE], axes[k, SOURCE_STRIDE])
-    column = (axes[m, TARGET_STRIDE], axes[m, SOURCE_STRIDE])
-    for q in range(axes[k, COUNT]):
-        row_start, row_to, rows = piece(axes, base, k, q)
-        for p in range(axes[m, COUNT]):
-            start, to, columns = piece(axes, base, m, p)
-            rectangle(
-                element,
-                target + row_to + to,
-                source + row_start + start,
+    size, dense = height * itemsize, steps[1] == itemsize
+    bundled = itemsize <= HALF and itemsize & (itemsize - 1) == 0
+    batch, bundle_rows, strip = TILE, np.int64(1), strip_of(itemsize)
+    least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    if bundled:
+        batch, bundle_rows = LINE // itemsize, 2 * HALF // itemsize
+    if stream:
+        least, greatest = edges(target, columns, width)
+    if bundled and dense:
+        if width > 2 * batch:  # columns up to a line of the source
+            head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
+        whole = (width - head) // batch * batch
+    # Rows a page apart share a few sets of the cache: in large bundles they push each other out.
+    apart_by = entry(rows, 1) - entry(rows, 0) if height > 1 else 1
+    crowded = itemsize < 4 and apart_by % 1024 == 0
+    done = np.int64(0)  # bytes after the edge of each column
+    while done == 0 or greatest + done < size:
+        end = greatest + done + strip
+        last = end > size or (end == size and least != greatest)
+        low = (least + done) // itemsize if done else np.int64(0)
+        high = height if last else -(-end // itemsize)
+        bundles_end = low + -(-(high - low) // bundle_rows) * bundle_rows
+        skip = whole if not last and bundles_end <= height else np.int64(0)
+        if skip:
+            march(
+                target,
+                source + head * itemsize,
                 itemsize,
                 rows,
-                columns,
-                row,
-                column,
+                columns + 8 * head,
+                low,
+                bundles_end,
+                skip,
+                done,
+                (stream != 0, done == 0 and greatest > 0, crowded),
+                room,
             )
+        j = np.int64(0)
+        while j < width:
+            if skip and j == head:
+                j += skip
+                continue
+            n = min(batch if j or not head else head, width - j)
+            fill(source + j * steps[1], itemsize, rows, low, high, n, steps[1], room)
+            pitch = PITCH if bundled else WIDE_PITCH
+            for m in range(n):
+                to = target + entry(columns, j + m)
+                edge = -to & (LINE - 1) if stream else np.int64(0)
+                at = edge + done if done else np.int64(0)
+                end = size if last else edge + done + strip
+                put(to + at, room[0] + m * pitch + at - low * itemsize, end - at, stream)
+            j += n
+        done += strip
 
 
-def _move_product(element, target, source, itemsize, inner, axes, base):
+@part
+def runs(target, source, itemsize, stream, axes, base):
+    """The inner loop over one axis: each piece is a run."""
+    k = axes.shape[0] - 1
+    steps = axes[k, TARGET_STRIDE], axes[k, SOURCE_STRIDE]
+    for q in range(axes[k, COUNT]):
+        start, to, n = piece(axes, base, k, q)
+        if steps[0] == itemsize and steps[1] == itemsize:
+            size = n * itemsize
+            put(target + to, source + start, size, stream if size >= STRIP else 0)
+        else:
+            strided(target + to, source + start, n, steps[0], steps[1], itemsize)
+
+
+@part
+def tiles(target, source, itemsize, stream, axes, base, offsets, room):
+    """The inner loops over two axes: each pair of pieces is cut into rectangles."""
+    k, m = axes.shape[0] - 2, axes.shape[0] - 1
+    rows = offsets
+    columns = rows + axes[k, CHUNK] * axes[k, GROUP] * 8
+    steps = (
+        axes[k, TARGET_STRIDE] // axes[k, GROUP],
+        axes[m, SOURCE_STRIDE] // axes[m, GROUP],
+    )
+    for q in range(axes[k, COUNT]):
+        row_start, row_to, n = piece(axes, base, k, q)
+        for p in range(axes[m, COUNT]):
+            column_start, column_to, c = piece(axes, base, m, p)
+            for i in range(0, n, axes[k, CHUNK]):
+                height = min(axes[k, CHUNK], n - i) * axes[k, GROUP]
+                a = target + row_to + column_to + i * axes[k, TARGET_STRIDE]
+                b = source + row_start + column_start + i * axes[k, SOURCE_STRIDE]
+                for j in range(0, c, axes[m, CHUNK]):
+                    width = min(axes[m, CHUNK], c - j) * axes[m, GROUP]
+                    x, y = a + j * axes[m, TARGET_STRIDE], b + j * axes[m, SOURCE_STRIDE]
+                    size = height * itemsize
+                    narrow = not stream and axes[k, GROUP] == 1 and width * itemsize <= HALF
+                    if narrow and steps[0] == itemsize:
+                        for column in range(width):
+                            to = x + entry(columns, column)
+                            start = y + column * steps[1]
+                            strided(to, start, height, itemsize, axes[k, SOURCE_STRIDE], itemsize)
+                    elif steps[0] != itemsize or size < LINE or itemsize > LINE:
+                        patch(x, y, itemsize, rows, columns, height, width, steps)
+                    else:
+                        past = stream if size >= STRIP else 0
+                        staged(x, y, itemsize, rows, columns, height, width, steps, past, room)
+
+
+def _move_product(target, source, itemsize, stream, inner, axes, base, offsets):
     """Move a product of pieces. The outer axes are an odometer over (piece, index in the piece).
 
     There is at least one outer axis, so that the inner loops are compiled in one place only.
     """
     outer = axes.shape[0] - inner
+    # Stage and shelf from a line on, the table of where the shelf's rows start, and the odometer.
+    stage = (workspace() + LINE - 1) & -LINE
+    room = (stage, stage + STAGE, stage + STAGE + SHELF)
+    for k in range(SHELF // LINE):
+        assign(room[2], k, k * LINE)
     # Per outer axis: next piece, indices done and indices in this piece, and the address of both
     # sides with all axes further out added in.
-    state = np.zeros((outer, 5), np.int64)
+    state = room[2] + 8 * SHELF // LINE
+    for k in range(3):
+        assign(state, k, 0)
     k = 0
     while k >= 0:
-        if state[k, 1] < state[k, 2]:
-            state[k, 1] += 1
-            state[k, 3] += axes[k, SOURCE_STRIDE]
-            state[k, 4] += axes[k, TARGET_STRIDE]
-        elif state[k, 0] < axes[k, COUNT]:
-            start, to, n = piece(axes, base, k, state[k, 0])
-            state[k, 0] += 1
-            state[k, 1] = 1
-            state[k, 2] = n
-            state[k, 3] = start + (state[k - 1, 3] if k > 0 else source)
-            state[k, 4] = to + (state[k - 1, 4] if k > 0 else target)
+        now, before = state + 40 * k, state + 40 * (k - 1)
+        if entry(now, 1) < entry(now, 2):
+            assign(now, 1, entry(now, 1) + 1)
+            assign(now, 3, entry(now, 3) + axes[k, SOURCE_STRIDE])
+            assign(now, 4, entry(now, 4) + axes[k, TARGET_STRIDE])
+        elif entry(now, 0) < axes[k, COUNT]:
+            start, to, n = piece(axes, base, k, entry(now, 0))
+            assign(now, 0, entry(now, 0) + 1)
+            assign(now, 1, 1)
+            assign(now, 2, n)
+            assign(now, 3, start + (entry(before, 3) if k > 0 else source))
+            assign(now, 4, to + (entry(before, 4) if k > 0 else target))
         else:
             k -= 1
             continue
+        source_at, target_at = entry(now, 3), entry(now, 4)
         if k < outer - 1:
             k += 1
-            state[k, 0] = state[k, 1] = state[k, 2] = 0
+            for i in range(3):
+                assign(now + 40, i, 0)
         elif inner == 1:
-            runs(element, state[k, 4], state[k, 3], itemsize, axes, base)
+            runs(target_at, source_at, itemsize, stream, axes, base)
         else:
-            tiles(element, state[k, 4], state[k, 3], itemsize, axes, base)
+            tiles(target_at, source_at, itemsize, stream, axes, base, offsets, room)
+    if stream:
+        fence()
 
 
 def dispatcher():

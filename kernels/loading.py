@@ -1,4 +1,4 @@
-"""Compiling the kernel, or loading it from disk, once per process and element width.
+"""Compiling the kernel, or loading it from disk, once per process.
 
 Numba keeps compiled code in a directory of its choice, as an index file and data files, and two
 processes that write the index at once can leave it in pieces (numba issues 4807, 10128, 10434). So
@@ -12,12 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import numpy as np
-
-from kernels.nest import FIXED_WIDTHS
 
 try:
     import fcntl
@@ -26,54 +22,36 @@ except ImportError:  # a platform without advisory locks
 
 LOCK_NAME = "maestro-kernels.lock"
 
-# The compiled entry point, and a value whose type says how wide an element is.
-Kernel = tuple[Callable[..., None], Any]
+Kernel = Callable[..., None]
 
-_ELEMENTS = {1: np.uint8(0), 2: np.uint16(0), 4: np.uint32(0), 8: np.uint64(0), 16: 0j, 0: None}
-
-_loaded: dict[int, Kernel] = {}
+_loaded: Kernel | None = None
 _lock = threading.RLock()
 
 
-def kernel(itemsize: int) -> Kernel:
-    """The compiled kernel for elements of `itemsize` bytes, and its first argument."""
-    width = itemsize if itemsize in FIXED_WIDTHS else 0
-    found = _loaded.get(width)
-    if found is None:
+def kernel() -> Kernel:
+    """The compiled kernel."""
+    global _loaded
+    if _loaded is None:
         with _lock:
-            found = _loaded.get(width)
-            if found is None:
-                found = _loaded[width] = (_load(width), _ELEMENTS[width])
-    return found
+            if _loaded is None:
+                _loaded = _load()
+    return _loaded
 
 
-def warmup(itemsizes: Sequence[int] = FIXED_WIDTHS) -> None:
-    """Compile the kernels for these element sizes, or load them from disk.
-
-    Parameters
-    ----------
-    itemsizes : sequence of int
-        Sizes in bytes. All but 1, 2, 4, 8 and 16 share one kernel.
-
-    Raises
-    ------
-    ValueError
-        If a size is below 1.
+def warmup() -> None:
+    """Compile the kernel, or load it from disk: later calls then find it ready.
 
     Examples
     --------
-    >>> warmup([8])
+    >>> warmup()
     """
-    for size in itemsizes:
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise ValueError(f"itemsizes must be integers of at least 1 byte, got {size!r}")
-        kernel(int(size))
+    kernel()
 
 
-def _load(width: int) -> Callable[..., None]:
+def _load() -> Callable[..., None]:
     from kernels import _compiled
 
-    signature = _compiled.signature(width)
+    signature = _compiled.SIGNATURE
     cached = _compiled.dispatcher()
     with _cache_lock(cached) as locked:
         if locked:

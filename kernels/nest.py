@@ -24,9 +24,15 @@ from kernels.pieces import Indices, Pieces
 # Columns of the table of axes. FIRST is where the axis starts in the table of base pieces; steps
 # and strides are in bytes, the rest is in pieces and indices, as in Pieces.
 FIRST, BASES, COUNT, SOURCE_STEP, TARGET_STEP, LAST, SKIP, SOURCE_STRIDE, TARGET_STRIDE = range(9)
+# Of inner axes: indices of faster axes taken in with one index of this one, and indices of this one
+# that the table of offsets has room for.
+GROUP, CHUNK = 9, 10
 
 FIXED_WIDTHS = (1, 2, 4, 8, 16)  # bytes: what one load and one store can carry
-WIDEST = 64  # bytes: up to one cache line, other sizes are moved by memcpy as one element
+WIDEST = 64  # bytes: up to one cache line, short runs are moved as one element
+GROUPED = 512  # bytes: sides of rectangles shorter than this take in another axis
+TABLE = 8192  # entries of a table of offsets: 64 KiB
+NOTHING = np.zeros(0, np.int64)
 
 
 class Axis(NamedTuple):
@@ -51,6 +57,7 @@ class Nest(NamedTuple):
     inner: int
     axes: Indices
     base: Indices
+    offsets: Indices
 
 
 def nest(
@@ -80,13 +87,13 @@ def nest(
     axes, offset = forwards(axes)
     axes = merge(sorted(axes, key=lambda axis: (-abs(axis.target), -abs(axis.source))))
     axes, itemsize = widen(axes, itemsize)
-    axes, inner = innermost(axes, itemsize)
+    axes, sides = innermost(axes, itemsize)
     return Nest(
         itemsize,
         source_offset + offset[0],
         target_offset + offset[1],
-        inner,
-        *tables(axes),
+        len(sides),
+        *tables(axes, sides),
     )
 
 
@@ -156,38 +163,93 @@ def widen(axes: list[Axis], itemsize: int) -> tuple[list[Axis], int]:
     last = axes[-1]
     if last.pieces is not None or not last.source == last.target == itemsize:
         return axes, itemsize
-    wide = last.size * itemsize
-    if wide in FIXED_WIDTHS or (wide <= WIDEST and itemsize not in FIXED_WIDTHS):
-        return axes[:-1], wide
+    if last.size * itemsize <= WIDEST:
+        return axes[:-1], last.size * itemsize
     return axes, itemsize
 
 
-def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], int]:
-    """Put the inner loops last, and one loop at least before them; also says how many they are.
+class Side(NamedTuple):
+    """One side of the rectangles: a slow axis, and plain faster ones that lie densely below it.
+
+    In the memory that the side is dense in, `group` indices of the faster axes make up one index of
+    the slow one; `offsets` says where these lie in the other memory, in bytes.
+    """
+
+    axis: Axis
+    group: int = 1
+    offsets: tuple[int, ...] = (0,)
+
+
+def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
+    """The outer axes, one at least, and the inner loops: one side is a run, two are rectangles.
 
     An axis that stands still in the source (a broadcast one) reads nothing new, so it is not the
     dense one.
     """
     if not axes:
         axes = [Axis(1, itemsize, itemsize)]
-    dense = min(range(len(axes)), key=lambda k: (axes[k].source == 0, abs(axes[k].source), -k))
-    inner = 1 if dense == len(axes) - 1 else 2
-    if inner == 2:
-        axes = [*axes[:dense], *axes[dense + 1 : -1], axes[dense], axes[-1]]
-    if len(axes) == inner:
-        axes = [Axis(1, 0, 0), *axes]
-    return axes, inner
+    fastest = min(range(len(axes)), key=lambda k: (axes[k].source == 0, abs(axes[k].source), -k))
+    if fastest == len(axes) - 1:
+        outer, sides = axes[:-1], [Side(axes[-1])]
+    else:
+        outer = [*axes[:fastest], *axes[fastest + 1 : -1]]
+        sides = grow(outer, Side(axes[-1]), Side(axes[fastest]), itemsize)
+    return outer or [Axis(1, 0, 0)], sides
 
 
-def tables(axes: list[Axis]) -> tuple[Indices, Indices]:
-    """The table of axes and the table of base pieces (source offset, target offset, length)."""
+def grow(outer: list[Axis], rows: Side, columns: Side, itemsize: int) -> list[Side]:
+    """Take outer axes into the sides until each fills a few cache lines, the shorter side first.
+
+    >>> rows, columns = grow([Axis(9, 640, 20)], Side(Axis(5, 100, 4)), Side(Axis(5, 4, 180)), 4)
+    >>> rows.group, rows.axis.size, rows.offsets
+    (5, 9, (0, 100, 200, 300, 400))
+    """
+    sides, growing = [rows, columns], [0, 1]
+    while growing:
+        number = min(growing, key=lambda n: sides[n].group * sides[n].axis.size)
+        side, (axis, group, offsets) = sides[number], sides[number]
+        dense, other = (axis.target, axis.source) if number == 0 else (axis.source, axis.target)
+        size = group * axis.size
+        found = [
+            k
+            for k, a in enumerate(outer)
+            if (a.target if number == 0 else a.source) == size * itemsize
+        ]
+        small = size * itemsize < GROUPED and axis.pieces is None and dense == group * itemsize
+        if not small or not found:
+            growing.remove(number)
+            continue
+        offsets = tuple(n * other + offset for n in range(axis.size) for offset in side.offsets)
+        sides[number] = Side(outer.pop(found[0]), size, offsets)
+    return sides
+
+
+def offset_table(side: Side, other: str) -> tuple[int, Indices]:
+    """Indices of the slow axis that one table holds, and where they and the group below lie."""
+    longest = side.axis.size
+    if side.axis.pieces is not None:
+        longest = int(side.axis.pieces.length.max())
+    chunk = max(1, min(longest, TABLE // side.group))
+    slow = np.arange(chunk, dtype=np.int64) * getattr(side.axis, other)
+    return chunk, np.add.outer(slow, side.offsets).ravel()
+
+
+def tables(axes: list[Axis], sides: list[Side]) -> tuple[Indices, Indices, Indices]:
+    """The tables of axes, of base pieces (source offset, target offset, length) and of offsets."""
     rows: list[tuple[int, ...]] = []
     bases: list[Indices | tuple[tuple[int], ...]] = []
+    inner = [(1, 1)] * len(axes) + [(side.group, 1) for side in sides]
+    offsets = NOTHING
+    if len(sides) == 2:
+        found = [offset_table(sides[0], "source"), offset_table(sides[1], "target")]
+        inner[-2:] = [(side.group, chunk) for side, (chunk, _) in zip(sides, found, strict=True)]
+        offsets = np.concatenate([found[0][1], found[1][1]])
     first = 0
-    for size, source, target, pieces in axes:
+    every = [*axes, *(side.axis for side in sides)]
+    for (size, source, target, pieces), shape in zip(every, inner, strict=True):
         used = 1
         if pieces is None:
-            rows.append((first, 1, 1, 0, 0, size, 0, source, target))
+            rows.append((first, 1, 1, 0, 0, size, 0, source, target, *shape))
             bases.append(((0,), (0,), (size,)))
         else:
             count, last, skip = pieces.count, pieces.last, pieces.skip
@@ -195,13 +257,13 @@ def tables(axes: list[Axis]) -> tuple[Indices, Indices]:
             steps = pieces.source_step * source, pieces.target_step * target
             if used == count:
                 steps = 0, 0
-            rows.append((first, used, count, *steps, last, skip, source, target))
-            offsets = pieces.source[:used] * source, pieces.target[:used] * target
-            bases.append(np.stack([*offsets, pieces.length[:used]]))
+            rows.append((first, used, count, *steps, last, skip, source, target, *shape))
+            starts = pieces.source[:used] * source, pieces.target[:used] * target
+            bases.append(np.stack([*starts, pieces.length[:used]]))
         first += used
     table = np.array(rows, dtype=np.int64)
-    if all(axis.pieces is None for axis in axes):  # nothing to join: saves 3 us
+    if all(axis.pieces is None for axis in every):  # nothing to join: saves 3 us
         base = np.zeros((3, first), np.int64)
         base[2] = table[:, LAST]
-        return table, base
-    return table, np.concatenate(bases, axis=1, dtype=np.int64)
+        return table, base, offsets
+    return table, np.concatenate(bases, axis=1, dtype=np.int64), offsets

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import index
 
 import numpy as np
 import numpy.typing as npt
 
+from kernels import moving
 from kernels.checks import Array, check_dtype, check_writeable
-from kernels.moving import move
-from kernels.pieces import Pieces
 
 
 def permute(
@@ -53,6 +53,11 @@ def permute(
     [[[0, 3]], [[1, 4]], [[2, 5]]]
     """
     source = np.asarray(src)
+    if out is None and source.size <= moving.SMALL_SIZE and type(axes) is tuple and threads is None:
+        dtype = source.dtype
+        if len(axes) == source.ndim and dtype.names is None and not dtype.hasobject:
+            with suppress(ValueError):  # what is wrong with the axes is said below
+                return source.transpose(axes).copy()
     check_dtype(source.dtype, "src")
     view = source.transpose(normal_axes(axes, source.ndim))
     if out is None:
@@ -60,7 +65,7 @@ def permute(
     else:
         result = out
         _check_out(result, view)
-    move(result, view, [Pieces.whole(n) for n in view.shape], threads)
+    moving.move_whole(result, view, threads)
     return result
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import numpy as np
 
-from kernels import Pieces
+from kernels import Pieces, moving
 
 POISON = 0xA5
 GUARD = 64  # bytes before and after every target
@@ -22,6 +24,14 @@ DTYPES += [
     np.dtype({"names": ["a"], "formats": ["i4"], "offsets": [4], "itemsize": 12}),
     np.dtype("complex256") if hasattr(np, "complex256") else np.dtype("c16"),
 ]
+
+
+@contextmanager
+def by_the_kernel(stream: bool) -> Iterator[None]:
+    """Leave nothing small to NumPy; write past the caches, or not, whatever the size."""
+    sizes = {"SMALL_SIZE": -1, "SMALL_RUNS": -1, "STREAM_BYTES": 0 if stream else 1 << 60}
+    with patch.multiple(moving, **sizes):
+        yield
 
 
 def positions(pieces: Pieces) -> tuple[list[int], list[int]]:

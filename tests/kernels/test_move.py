@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 
 from kernels import Pieces, move
-from tests.kernels.naive import DTYPES, POISON, Memory, elements, memories, naive_move, products
+from tests.kernels.naive import (
+    DTYPES,
+    POISON,
+    Memory,
+    by_the_kernel,
+    elements,
+    memories,
+    naive_move,
+    products,
+)
 
 
 @settings(max_examples=300)
@@ -22,7 +31,8 @@ def test_a_move_writes_the_product_and_nothing_else(pieces, dtype, data):
     before = source.buffer.copy()
     expected = naive_move(target.array, source.array, pieces)
 
-    move(target.array, source.array, pieces, data.draw(st.sampled_from([None, 1, 2, 5])))
+    with by_the_kernel(data.draw(st.booleans())):
+        move(target.array, source.array, pieces, data.draw(st.sampled_from([None, 1, 2, 5])))
 
     np.testing.assert_array_equal(elements(target.array), expected)
     target.poison_array()
@@ -30,8 +40,9 @@ def test_a_move_writes_the_product_and_nothing_else(pieces, dtype, data):
     np.testing.assert_array_equal(source.buffer, before)
 
 
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("itemsize", [1, 2, 3, 4, 8, 16, 24])
-def test_a_block_cyclic_product_with_clipped_tails(itemsize):
+def test_a_block_cyclic_product_with_clipped_tails(itemsize, stream):
     rows = Pieces([0, 70], [3, 40], [40, 30], 3, 100, 80, 17)
     columns = Pieces([5], [0], [20], 7, 50, 21, 11)
     source = Memory((300, 400), np.dtype(f"V{itemsize}"), (0, 1), (0, 0), (False, False), 1)
@@ -39,7 +50,8 @@ def test_a_block_cyclic_product_with_clipped_tails(itemsize):
     for order in ((0, 1), (1, 0)):
         target = Memory((150, 180), source.array.dtype, order, (0, 3), (True, False), 0)
         expected = naive_move(target.array, source.array, [rows, columns])
-        move(target.array, source.array, [rows, columns])
+        with by_the_kernel(stream):
+            move(target.array, source.array, [rows, columns])
         np.testing.assert_array_equal(elements(target.array), expected)
 
 
@@ -143,3 +155,43 @@ def test_bad_moves_are_refused(target, source, pieces, error, message):
 def test_bad_thread_numbers_are_refused(threads, error):
     with pytest.raises(error, match="threads must be"):
         move(np.zeros((3, 4)), np.zeros((3, 4)), WHOLE, threads)
+
+
+@settings(max_examples=200)
+@given(st.data(), st.sampled_from([np.dtype(f"V{size}") for size in (1, 2, 3, 4, 8, 16, 20, 64)]))
+def test_rectangles_of_many_strips_and_ragged_edges(data, dtype):
+    """Rows and columns from less than a bundle to several strips, at any distance from a line."""
+    sizes = [data.draw(st.integers(1, 9)), *data.draw(st.permutations([1, 8, 40, 150]))]
+    shape = [max(1, n + data.draw(st.integers(-3, 3))) for n in sizes[:3]]
+    shape.append(max(1, 2000 // dtype.itemsize + data.draw(st.integers(-9, 9))))
+    source = data.draw(memories(shape, dtype))
+    source.fill(1)
+    axes = data.draw(st.permutations(range(4)))
+    view = source.array.transpose(axes)
+    target = data.draw(memories(view.shape, dtype))
+    whole = [Pieces.whole(n) for n in view.shape]
+    with by_the_kernel(data.draw(st.booleans())):
+        move(target.array, view, whole, data.draw(st.sampled_from([1, 2])))
+    np.testing.assert_array_equal(elements(target.array), elements(view))
+    target.poison_array()
+    assert (target.buffer == POISON).all()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8", "c16", "V3"])
+@pytest.mark.parametrize(
+    "shape", [(4096, 600), (600, 4096), (1025, 1031), (100_000, 3), (3, 70_000)]
+)
+@pytest.mark.parametrize("shift", [0, 1, 24])
+def test_large_transpositions_from_and_to_any_address(dtype, shape, shift):
+    """Powers of two, odd leading dimensions and long tables of offsets, past the caches."""
+    item = np.dtype(dtype).itemsize
+    size = shape[0] * shape[1] * item
+    data = np.random.default_rng(shift).integers(0, 256, size + shift, np.uint8)
+    source = data[shift:].view(dtype).reshape(shape)
+    memory = np.full(size + 2 * 64 + shift, POISON, np.uint8)
+    target = memory[64 + shift : 64 + shift + size].view(dtype).reshape(shape[::-1])
+    with by_the_kernel(stream=True):
+        move(target, source.T, [Pieces.whole(n) for n in target.shape])
+    assert target.tobytes() == source.T.tobytes()
+    assert (memory[: 64 + shift] == POISON).all()
+    assert (memory[64 + shift + size :] == POISON).all()

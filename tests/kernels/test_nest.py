@@ -3,14 +3,17 @@
 from itertools import product
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
 from kernels import Pieces
 from kernels.nest import (
     BASES,
+    CHUNK,
     COUNT,
     FIRST,
+    GROUP,
     LAST,
     SKIP,
     SOURCE_STEP,
@@ -38,11 +41,30 @@ def walk(n):
                 target = p.target[r] + period * p.target_step + i * row[TARGET_STRIDE]
                 loop.append((int(source), int(target)))
         loops.append(loop)
+    if n.inner == 2:
+        loops += grouped(n)
     for steps in product(*loops):
         source = n.source_offset + sum(s for s, _ in steps)
         target = n.target_offset + sum(t for _, t in steps)
         for byte in range(n.itemsize):
             yield source + byte, target + byte
+
+
+def grouped(n):
+    """The steps within one index of either slow axis; the tables must repeat them."""
+    rows, columns = n.axes[-2], n.axes[-1]
+    count = rows[CHUNK] * rows[GROUP]
+    assert n.offsets.size == count + columns[CHUNK] * columns[GROUP]
+    source, target = n.offsets[:count], n.offsets[count:]
+    for table, axis, stride in ((source, rows, SOURCE_STRIDE), (target, columns, TARGET_STRIDE)):
+        slow = np.arange(axis[CHUNK])[:, np.newaxis] * axis[stride]
+        assert (table == (slow + table[: axis[GROUP]]).ravel()).all()
+    down = rows[TARGET_STRIDE] // rows[GROUP]
+    across = columns[SOURCE_STRIDE] // columns[GROUP]
+    return [
+        [(int(source[u]), int(u * down)) for u in range(rows[GROUP])],
+        [(int(u * across), int(target[u])) for u in range(columns[GROUP])],
+    ]
 
 
 @given(products(), st.data())
@@ -80,19 +102,20 @@ W = Pieces.whole
         (([W(4), W(6)], (48, 8), (48, 8)), (8, 1, [1, 24])),
         (([W(4), W(6)], (-48, -8), (-48, -8)), (8, 1, [1, 24])),
         # a transposition is tiles: the target's row outside, its dense axis inside
-        (([W(4), W(6)], (48, 8), (8, 32)), (8, 2, [1, 6, 4])),
+        (([W(4), W(6)], (48, 8), (8, 32)), (8, 2, [1, 4, 6])),
         # the middle axis of (2, 1, 0) is the odometer
-        (([W(4), W(5), W(6)], (240, 48, 8), (8, 32, 160)), (8, 2, [5, 6, 4])),
+        (([W(4), W(5), W(6)], (240, 48, 8), (8, 32, 160)), (8, 2, [1, 5, 6])),
         # two neighbours that stay neighbours are one axis
-        (([W(4), W(5), W(6)], (240, 48, 8), (8, 192, 32)), (8, 2, [1, 30, 4])),
-        # pairs become wider elements; triples of doubles stay runs
-        (([W(4), W(5), W(2)], (80, 16, 8), (16, 64, 8)), (16, 2, [1, 5, 4])),
-        (([W(4), W(5), W(3)], (120, 24, 8), (24, 96, 8)), (8, 1, [5, 4, 3])),
+        (([W(4), W(5), W(6)], (240, 48, 8), (8, 192, 32)), (8, 2, [1, 4, 30])),
+        # pairs and triples become wider elements
+        (([W(4), W(5), W(2)], (80, 16, 8), (16, 64, 8)), (16, 2, [1, 4, 5])),
+        (([W(4), W(5), W(3)], (120, 24, 8), (24, 96, 8)), (24, 2, [1, 4, 5])),
         # a broadcast axis is not the dense one
-        (([W(4), W(6)], (0, 8), (48, 8)), (8, 1, [4, 6])),
-        # cyclic pieces are a strided axis, unclipped blocks are two
+        (([W(4), W(6)], (0, 8), (48, 8)), (48, 1, [1, 4])),
+        (([W(4), W(9)], (0, 8), (72, 8)), (8, 1, [4, 9])),
+        # cyclic pieces are a strided axis, and so are short blocks, as elements
         (([Pieces([2], [0], [1], 9, 4, 1, 1)], (8,), (8,)), (8, 1, [1, 9])),
-        (([Pieces([0], [0], [5], 9, 20, 5, 5)], (8,), (8,)), (8, 1, [9, 5])),
+        (([Pieces([0], [0], [5], 9, 20, 5, 5)], (8,), (8,)), (40, 1, [1, 9])),
         # no axes at all
         (([], (), ()), (8, 1, [1, 1])),
     ],

@@ -6,8 +6,7 @@ and one for every other size. It knows neither dtypes nor how many axes there ar
 carried by the *type* of the first argument (see :data:`ELEMENTS`), so each signature gets loads and
 stores of a fixed width.
 
-Everything compiled stays in this one file: numba's on-disk cache notices a change of the file that
-holds the cached function, and of no other.
+ENTRIES, at the end, is what is compiled for use from outside.
 
 The loop nest arrives in two int64 tables (made by :mod:`kernels.nest`, which documents them):
 
@@ -21,7 +20,7 @@ The last ``inner`` rows of ``axes`` are the inner loops: 1 means runs, 2 means t
 """
 
 import numpy as np
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -37,6 +36,8 @@ from kernels.nest import (
     TARGET_STRIDE,
 )
 
+COLUMNS = TARGET_STRIDE + 1
+
 ir = cgutils.ir  # llvmlite, as numba has it
 
 # The argument whose type says how wide an element is. None stands for "any other size".
@@ -49,15 +50,10 @@ ELEMENTS = {
     0: types.none,
 }
 WIDTHS = {kind: width for width, kind in ELEMENTS.items()}
+_VALUES = {1: np.uint8(0), 2: np.uint16(0), 4: np.uint32(0), 8: np.uint64(0), 16: 0j, 0: None}
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
 SHORT = 64  # bytes: below this a loop beats the call of memcpy
-
-
-def signature(width):
-    """Argument types of :func:`_move_product` for one width (0: any other size)."""
-    table = types.Array(types.int64, 2, "C")
-    return (ELEMENTS[width], types.int64, types.int64, types.int64, types.int64, table, table)
 
 
 def _pointer(builder, address):
@@ -201,7 +197,7 @@ def tiles(element, target, source, itemsize, axes, base):
             )
 
 
-def _move_product(element, target, source, itemsize, inner, axes, base):
+def _move_product(element, target, source, itemsize, inner, axes, base, state):
     """Move a product of pieces. The outer axes are an odometer over (piece, index in the piece).
 
     There is at least one outer axis, so that the inner loops are compiled in one place only.
@@ -209,7 +205,6 @@ def _move_product(element, target, source, itemsize, inner, axes, base):
     outer = axes.shape[0] - inner
     # Per outer axis: next piece, indices done and indices in this piece, and the address of both
     # sides with all axes further out added in.
-    state = np.zeros((outer, 5), np.int64)
     k = 0
     while k >= 0:
         if state[k, 1] < state[k, 2]:
@@ -235,6 +230,34 @@ def _move_product(element, target, source, itemsize, inner, axes, base):
             tiles(element, state[k, 4], state[k, 3], itemsize, axes, base)
 
 
-def dispatcher():
-    """A dispatcher of :func:`_move_product` that has compiled nothing and caches nothing yet."""
-    return njit(nogil=True, error_model="numpy")(_move_product)
+def move_entry(width):
+    """The move for one width (0: any other size), and its signature.
+
+    It takes target, source and itemsize; the number of inner loops; the rows of the table of axes
+    and its address; the columns of the table of base pieces and its address; and the address of
+    5 int64 per row to work with, all 0.
+    """
+    element = _VALUES[width]
+    move = njit(nogil=True, error_model="numpy")(_move_product)
+
+    def entry(target, source, itemsize, inner, rows, axes, columns, base, state):
+        move(
+            element,
+            target,
+            source,
+            itemsize,
+            inner,
+            carray(axes, (rows, COLUMNS)),
+            carray(base, (3, columns)),
+            carray(state, (rows, 5)),
+        )
+
+    number, table = types.int64, types.CPointer(types.int64)
+    arguments = number, number, number, number, number, table, number, table, table
+    return entry, types.void(*arguments)
+
+
+#: What :mod:`kernels.loading` compiles: by kind, a function of the width that returns a function
+#: and its signature. All arguments are int64 or pointers, nothing is returned; nothing may be
+#: allocated or raised (so no np.zeros, and error_model="numpy" in every decorator).
+ENTRIES = {"move": move_entry}

@@ -1,49 +1,47 @@
-"""Compiling the kernel, or loading it from disk, once per process and element width.
+"""The compiled kernels of this process: each kind and element width on its own, at first use.
 
-Numba keeps compiled code in a directory of its choice, as an index file and data files, and two
-processes that write the index at once can leave it in pieces (numba issues 4807, 10128, 10434). So
-each load or compilation happens under an advisory lock on a file next to the index: of many
-processes that start cold, one compiles and the others load. Where there is no such lock, or no
-directory to write to, nothing is cached. A damaged cache is emptied and the kernel compiled anew.
+What was compiled before on this machine is read from disk (:mod:`kernels.object_cache`) and linked
+(:mod:`kernels.machine_code`), which does not import numba. Otherwise Numba compiles it, and of many
+processes that start together one does so for all. If nothing can be kept, because there is no place
+to write to or the disk is full, the kernel is compiled in each process, and that is all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from kernels import object_cache
 from kernels.nest import FIXED_WIDTHS
 
-try:
-    import fcntl
-except ImportError:  # a platform without advisory locks
-    fcntl = None  # type: ignore[assignment]
+Entry = Callable[..., None]
 
-LOCK_NAME = "maestro-kernels.lock"
+#: What there are compiled functions for; `kernels._compiled.ENTRIES` has one maker for each.
+KINDS = ("move",)
+# Arguments of each, all int64 or addresses: known here, so that numba need not be asked.
+ARGUMENTS = {"move": 9}
 
-# The compiled entry point, and a value whose type says how wide an element is.
-Kernel = tuple[Callable[..., None], Any]
-
-_ELEMENTS = {1: np.uint8(0), 2: np.uint16(0), 4: np.uint32(0), 8: np.uint64(0), 16: 0j, 0: None}
-
-_loaded: dict[int, Kernel] = {}
+_loaded: dict[tuple[str, int], Entry] = {}
+_kept: list[Any] = []  # what Numba compiled and could not be kept on disk; it runs from there
 _lock = threading.RLock()
 
 
-def kernel(itemsize: int) -> Kernel:
-    """The compiled kernel for elements of `itemsize` bytes, and its first argument."""
-    width = itemsize if itemsize in FIXED_WIDTHS else 0
-    found = _loaded.get(width)
+def kernel(kind: str, itemsize: int) -> Entry:
+    """The compiled function of this kind for elements of `itemsize` bytes.
+
+    It takes integers and addresses, returns nothing and lets other threads run.
+    """
+    key = kind, itemsize if itemsize in FIXED_WIDTHS else 0
+    found = _loaded.get(key)
     if found is None:
         with _lock:
-            found = _loaded.get(width)
+            found = _loaded.get(key)
             if found is None:
-                found = _loaded[width] = (_load(width), _ELEMENTS[width])
+                found = _loaded[key] = _load(*key)
     return found
 
 
@@ -67,62 +65,37 @@ def warmup(itemsizes: Sequence[int] = FIXED_WIDTHS) -> None:
     for size in itemsizes:
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise ValueError(f"itemsizes must be integers of at least 1 byte, got {size!r}")
-        kernel(int(size))
+        for kind in KINDS:
+            kernel(kind, int(size))
 
 
-def _load(width: int) -> Callable[..., None]:
+def _load(kind: str, width: int) -> Entry:
+    # Here, for `import kernels` must not wait for llvmlite.
+    from kernels import machine_code
+
+    name = object_cache.name_of(f"{kind}-{width}", *machine_code.processor())
+    code = object_cache.read(name)
+    if code is None:
+        with object_cache.compiling():
+            code = object_cache.read(name)  # somebody else's, while we waited
+            if code is None:
+                compiled = _compile(kind, width)
+                code = machine_code.stand_alone(compiled.inspect_llvm(), compiled.native_name)
+                if code is None:  # compiled with checks, say, which raise Python's errors
+                    _kept.append(compiled)
+                    return machine_code.at(compiled.address, ARGUMENTS[kind])
+                object_cache.write(name, code)
+    return machine_code.link(code, ARGUMENTS[kind])
+
+
+def _compile(kind: str, width: int) -> Any:
+    """Numba's C callback."""
+    from numba import cfunc
+
     from kernels import _compiled
 
-    signature = _compiled.signature(width)
-    cached = _compiled.dispatcher()
-    with _cache_lock(cached) as locked:
-        if locked:
-            with contextlib.suppress(Exception):
-                return _entry(cached, signature)
-            # Damaged files fail in as many ways as pickle can; an error of the compilation itself
-            # comes back below.
-            with contextlib.suppress(Exception):
-                cached._cache.flush()
-                return _entry(cached, signature)
-    return _entry(_compiled.dispatcher(), signature)
-
-
-def _entry(dispatcher: Any, signature: Any) -> Callable[..., None]:
-    """The entry point itself: types need not be looked up at each call."""
-    entry: Callable[..., None] = dispatcher.compile(signature)
-    return entry
-
-
-@contextlib.contextmanager
-def _cache_lock(dispatcher: Any) -> Iterator[bool]:
-    """Switch the cache on and hold its lock; False if there can be none."""
-    descriptor = _open_lock(dispatcher) if fcntl is not None else None
-    if descriptor is None:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        # Closing is not enough: a child forked meanwhile has the same open file.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _open_lock(dispatcher: Any) -> int | None:
-    """Wait for the lock next to the cache index."""
-    try:
-        dispatcher.enable_caching()  # raises RuntimeError where no directory can be written to
-        directory = dispatcher.stats.cache_path
-        os.makedirs(directory, exist_ok=True)
-        descriptor = os.open(os.path.join(directory, LOCK_NAME), os.O_RDWR | os.O_CREAT, 0o666)
-    except (OSError, RuntimeError):
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks
-        os.close(descriptor)
-        return None
-    return descriptor
+    function, signature = _compiled.ENTRIES[kind](width)
+    return cfunc(signature, error_model="numpy")(function)
 
 
 if hasattr(os, "register_at_fork"):

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from kernels.checks import Array, address, check_move
 from kernels.loading import kernel
 from kernels.nest import nest
@@ -87,15 +89,18 @@ def move(
 def move_serially(target: Array, source: Array, pieces: Sequence[Pieces]) -> None:
     """The move, with checked arguments and in this thread."""
     loops = nest(pieces, source.strides, target.strides, target.itemsize)
-    entry, element = kernel(loops.itemsize)
-    entry(
-        element,
+    rows, columns = len(loops.axes), loops.base.shape[1]
+    state = np.zeros((rows, 5), np.int64)
+    kernel("move", loops.itemsize)(
         address(target) + loops.target_offset,
         address(source) + loops.source_offset,
         loops.itemsize,
         loops.inner,
-        loops.axes,
-        loops.base,
+        rows,
+        address(loops.axes),
+        columns,
+        address(loops.base),
+        address(state),
     )
 
 

@@ -9,7 +9,9 @@ elsewhere, or if it was made in one of them; and many callers at once make no mo
     caller   run_all([a, b, c])    a       c       (waits for b)   returns
     thread                           b ............
 
-Two handed over in 15 us, where a future of `concurrent.futures` takes 40.
+On a virtual machine of two cores, two tasks of 1.11 ms each are done in 1.16 ms; and two that do
+nothing in 18 us, for then the caller has done both before the other thread is awake (waiting for a
+future of `concurrent.futures` takes 250 us).
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-kernels clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## run demos/interlock.py
 	$(BIN)/python demos/interlock.py
@@ -25,6 +25,9 @@ lint: $(READY)  ## ruff and mypy
 bench: $(READY)  ## the benchmarks, on a machine with nothing else to do
 	$(BIN)/python benchmarks/redistribution.py
 	$(BIN)/python benchmarks/plan_cost.py
+
+bench-kernels: $(READY)  ## the kernels beside np.copyto; the same
+	$(BIN)/python benchmarks/kernel_speed.py
 
 clean:  ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,8 +6,7 @@ and one for every other size. It knows neither dtypes nor how many axes there ar
 carried by the *type* of the first argument (see :data:`ELEMENTS`), so each signature gets loads,
 shuffles and stores of a fixed width, as vectors in LLVM's portable form.
 
-Everything compiled stays in this one file: numba's on-disk cache notices a change of the file that
-holds the cached function, and of no other.
+ENTRIES, at the end, is what is compiled for use from outside.
 
 The loop nest arrives in three int64 tables, made by :mod:`kernels.nest`:
 
@@ -36,13 +35,14 @@ Memory* (Drepper, 2007), section 6.1.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.nest import (
     BASES,
     CHUNK,
+    COLUMNS,
     COUNT,
     FIRST,
     GROUP,
@@ -84,11 +84,6 @@ INDEX = ir.IntType(64)
 # Of everything compiled; only the entry point is ever called from Python.
 kernel = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)
 part = njit(nogil=True, error_model="numpy", inline="always")
-
-
-TABLE = types.Array(types.int64, 2, "C")
-#: Argument types of the entry point.
-SIGNATURE = (*[types.int64] * 5, TABLE, TABLE, types.int64)
 
 
 def _pointer(builder, address, kind=None, offset=0):
@@ -352,18 +347,6 @@ def copy_each(element, target, source, n, target_step, source_step, itemsize):
 
 
 @kernel
-def copy_patch(element, target, source, itemsize, rows, columns, height, width, steps):
-    """Copy a rectangle one element at a time, in tiles; arguments as of `staged`."""
-    apart()
-    for first in range(0, width, TILE):
-        last = min(first + TILE, width)
-        for i in range(height):
-            to, start = target + i * steps[0], source + entry(rows, i)
-            for j in range(first, last):
-                copy_fixed(element, to + entry(columns, j), start + j * steps[1], itemsize)
-
-
-@kernel
 def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room):
     """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
 
@@ -379,11 +362,12 @@ def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room
             for i in range(low, high):
                 copy_fixed(element, to + i * itemsize, start + entry(rows, i), itemsize)
         return
-    for i in range(low, high, count):
-        to = stage + (i - low) * itemsize
+    i = low
+    while i < high:
         for k in range(min(count, high - i)):
             copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
-        transpose(element, to, shelf, lines, 0)
+        transpose(element, stage + (i - low) * itemsize, shelf, lines, 0)
+        i += count
 
 
 @kernel
@@ -409,9 +393,10 @@ def march_bundles(
     stage, shelf, lines = room
     stream, heads, crowded = modes
     count, strip = bundle(element), strip_of(itemsize)
-    for j in range(0, width, LINE // itemsize):
-        start = source + j * itemsize
-        for i in range(low, high, count):
+    j = np.int64(0)
+    while j < width:
+        start, i = source + j * itemsize, low
+        while i < high:
             if itemsize < 8:
                 for k in range(i, i + count):
                     prefetch(start + entry(rows, k) + LINE)
@@ -422,6 +407,7 @@ def march_bundles(
                 transpose(element, to, shelf, lines, 0)
             else:
                 transpose(element, to, start, rows, i)
+            i += count
         for m in range(LINE // itemsize):
             to = target + entry(columns, j + m)
             if stream:
@@ -437,11 +423,13 @@ def march_bundles(
             for m in range(LINE // itemsize):
                 to = target + entry(columns, j + m)
                 put(to, stage + m * PITCH, -to & (LINE - 1), 0)
+        j += LINE // itemsize
 
 
-@part
+@kernel
 def march(target, source, itemsize, rows, columns, low, high, width, done, modes, room):
     """`march_bundles` by the size of the element."""
+    apart()
     if itemsize == 8:
         march_bundles(U8, target, source, 8, rows, columns, low, high, width, done, modes, room)
     elif itemsize == 4:
@@ -454,9 +442,10 @@ def march(target, source, itemsize, rows, columns, low, high, width, done, modes
         march_bundles(U16, target, source, 16, rows, columns, low, high, width, done, modes, room)
 
 
-@part
+@kernel
 def strided(target, source, n, target_step, source_step, itemsize):
     """`copy_each` for any size of element."""
+    apart()
     if itemsize == 8:
         copy_each(U8, target, source, n, target_step, source_step, itemsize)
     elif itemsize == 4:
@@ -471,26 +460,29 @@ def strided(target, source, n, target_step, source_step, itemsize):
         copy_each(ANY, target, source, n, target_step, source_step, itemsize)
 
 
-@part
+@kernel
 def patch(target, source, itemsize, rows, columns, height, width, steps):
-    """`copy_patch` for any size of element."""
-    if itemsize == 8:
-        copy_patch(U8, target, source, itemsize, rows, columns, height, width, steps)
-    elif itemsize == 4:
-        copy_patch(U4, target, source, itemsize, rows, columns, height, width, steps)
-    elif itemsize == 2:
-        copy_patch(U2, target, source, itemsize, rows, columns, height, width, steps)
-    elif itemsize == 1:
-        copy_patch(U1, target, source, itemsize, rows, columns, height, width, steps)
-    elif itemsize == 16:
-        copy_patch(U16, target, source, itemsize, rows, columns, height, width, steps)
-    else:
-        copy_patch(ANY, target, source, itemsize, rows, columns, height, width, steps)
+    """Copy a rectangle in tiles, a few elements of a row at a time; arguments as of `staged`.
+
+    Where columns are at a constant distance in the target, steps[3] is that distance, otherwise 0.
+    """
+    apart()
+    for first in range(0, width, TILE):
+        n = min(TILE, width - first)
+        for i in range(height):
+            to, start = target + i * steps[0], source + entry(rows, i) + first * steps[1]
+            if steps[3]:
+                strided(to + first * steps[3], start, n, steps[3], steps[1], itemsize)
+            else:
+                for j in range(n):
+                    place = to + entry(columns, first + j)
+                    copy_short(place, start + j * steps[1], itemsize)
 
 
-@part
+@kernel
 def fill(source, itemsize, rows, low, high, columns, step, room):
     """`fill_bundles` or `fill_elements`, by the size of the element."""
+    apart()
     if itemsize == 8:
         fill_bundles(U8, source, itemsize, rows, low, high, columns, step, room)
     elif itemsize == 4:
@@ -547,6 +539,7 @@ def piece(axes, base, k, q):
 @kernel
 def edges(target, columns, width):
     """The least and the greatest number of bytes from a column's start to its next line."""
+    apart()
     least, greatest = np.int64(LINE), np.int64(0)
     for j in range(width):
         edge = -(target + entry(columns, j)) & (LINE - 1)
@@ -633,45 +626,62 @@ def runs(target, source, itemsize, stream, axes, base):
 
 
 @part
+def rectangle(target, source, itemsize, rows, columns, height, width, steps, stream, room):
+    """Copy a rectangle in the way that fits it; arguments as of `staged`."""
+    size = height * itemsize
+    if steps[0] != itemsize or size < LINE or itemsize > LINE:
+        patch(target, source, itemsize, rows, columns, height, width, steps)
+    elif not stream and width * itemsize <= HALF and steps[2]:
+        for j in range(width):
+            to, start = target + entry(columns, j), source + j * steps[1]
+            strided(to, start, height, itemsize, steps[2], itemsize)
+    else:
+        past = stream if size >= STRIP else 0
+        staged(target, source, itemsize, rows, columns, height, width, steps, past, room)
+
+
+@part
 def tiles(target, source, itemsize, stream, axes, base, offsets, room):
     """The inner loops over two axes: each pair of pieces is cut into rectangles."""
     k, m = axes.shape[0] - 2, axes.shape[0] - 1
-    rows = offsets
-    columns = rows + axes[k, CHUNK] * axes[k, GROUP] * 8
+    down, across = axes[k, CHUNK], axes[m, CHUNK]
+    columns = offsets + down * axes[k, GROUP] * 8
     steps = (
         axes[k, TARGET_STRIDE] // axes[k, GROUP],
         axes[m, SOURCE_STRIDE] // axes[m, GROUP],
+        axes[k, SOURCE_STRIDE] if axes[k, GROUP] == 1 else 0,
+        axes[m, TARGET_STRIDE] if axes[m, GROUP] == 1 else 0,
     )
     for q in range(axes[k, COUNT]):
         row_start, row_to, n = piece(axes, base, k, q)
         for p in range(axes[m, COUNT]):
-            column_start, column_to, c = piece(axes, base, m, p)
-            for i in range(0, n, axes[k, CHUNK]):
-                height = min(axes[k, CHUNK], n - i) * axes[k, GROUP]
-                a = target + row_to + column_to + i * axes[k, TARGET_STRIDE]
-                b = source + row_start + column_start + i * axes[k, SOURCE_STRIDE]
-                for j in range(0, c, axes[m, CHUNK]):
-                    width = min(axes[m, CHUNK], c - j) * axes[m, GROUP]
-                    x, y = a + j * axes[m, TARGET_STRIDE], b + j * axes[m, SOURCE_STRIDE]
-                    size = height * itemsize
-                    narrow = not stream and axes[k, GROUP] == 1 and width * itemsize <= HALF
-                    if narrow and steps[0] == itemsize:
-                        for column in range(width):
-                            to = x + entry(columns, column)
-                            start = y + column * steps[1]
-                            strided(to, start, height, itemsize, axes[k, SOURCE_STRIDE], itemsize)
-                    elif steps[0] != itemsize or size < LINE or itemsize > LINE:
-                        patch(x, y, itemsize, rows, columns, height, width, steps)
-                    else:
-                        past = stream if size >= STRIP else 0
-                        staged(x, y, itemsize, rows, columns, height, width, steps, past, room)
+            start, to, c = piece(axes, base, m, p)
+            start, to = start + source + row_start, to + target + row_to
+            for chunk in range(-(-n // down) * -(-c // across)):
+                i, j = chunk // -(-c // across) * down, chunk % -(-c // across) * across
+                rectangle(
+                    to + i * axes[k, TARGET_STRIDE] + j * axes[m, TARGET_STRIDE],
+                    start + i * axes[k, SOURCE_STRIDE] + j * axes[m, SOURCE_STRIDE],
+                    itemsize,
+                    offsets,
+                    columns,
+                    min(down, n - i) * axes[k, GROUP],
+                    min(across, c - j) * axes[m, GROUP],
+                    steps,
+                    stream,
+                    room,
+                )
 
 
-def _move_product(target, source, itemsize, stream, inner, axes, base, offsets):
+def _move_product(
+    target, source, itemsize, stream, inner, rows, axes_at, columns, base_at, offsets
+):
     """Move a product of pieces. The outer axes are an odometer over (piece, index in the piece).
 
-    There is at least one outer axis, so that the inner loops are compiled in one place only.
+    The tables come as addresses, with the rows of `axes` and the columns of `base`. There is at
+    least one outer axis, so that the inner loops are compiled in one place only.
     """
+    axes, base = carray(axes_at, (rows, COLUMNS)), carray(base_at, (3, columns))
     outer = axes.shape[0] - inner
     # Stage and shelf from a line on, the table of where the shelf's rows start, and the odometer.
     stage = (workspace() + LINE - 1) & -LINE
@@ -713,6 +723,13 @@ def _move_product(target, source, itemsize, stream, inner, axes, base, offsets):
         fence()
 
 
-def dispatcher():
-    """A dispatcher of :func:`_move_product` that has compiled nothing and caches nothing yet."""
-    return njit(nogil=True, error_model="numpy")(_move_product)
+def move_entry():
+    """The move and its signature."""
+    number, table = types.int64, types.CPointer(types.int64)
+    return _move_product, types.void(*[number] * 6, table, number, table, number)
+
+
+#: What :mod:`kernels.loading` compiles: by kind, a function that returns a function and its
+#: signature. All arguments are int64 or pointers, nothing is returned; nothing may be allocated or
+#: raised: no np.zeros, no range() with a step that is not constant, and error_model="numpy".
+ENTRIES = {"move": move_entry}

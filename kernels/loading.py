@@ -1,106 +1,84 @@
-"""Compiling the kernel, or loading it from disk, once per process.
+"""The compiled kernels of this process: each kind on its own, at first use.
 
-Numba keeps compiled code in a directory of its choice, as an index file and data files, and two
-processes that write the index at once can leave it in pieces (numba issues 4807, 10128, 10434). So
-each load or compilation happens under an advisory lock on a file next to the index: of many
-processes that start cold, one compiles and the others load. Where there is no such lock, or no
-directory to write to, nothing is cached. A damaged cache is emptied and the kernel compiled anew.
+What was compiled before on this machine is read from disk (:mod:`kernels.object_cache`) and linked
+(:mod:`kernels.machine_code`), which does not import numba. Otherwise Numba compiles it, and of many
+processes that start together one does so for all. If nothing can be kept, because there is no place
+to write to or the disk is full, the kernel is compiled in each process, and that is all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # a platform without advisory locks
-    fcntl = None  # type: ignore[assignment]
+from kernels import object_cache
 
-LOCK_NAME = "maestro-kernels.lock"
+Entry = Callable[..., None]
 
-Kernel = Callable[..., None]
+#: What there are compiled functions for; `kernels._compiled.ENTRIES` has one maker for each.
+KINDS = ("move",)
+# Arguments of each, all int64 or addresses: known here, so that numba need not be asked.
+ARGUMENTS = {"move": 10}
 
-_loaded: Kernel | None = None
+_loaded: dict[str, Entry] = {}
+_kept: list[Any] = []  # what Numba compiled and could not be kept on disk; it runs from there
 _lock = threading.RLock()
 
 
-def kernel() -> Kernel:
-    """The compiled kernel."""
-    global _loaded
-    if _loaded is None:
+def kernel(kind: str) -> Entry:
+    """The compiled function of this kind.
+
+    It takes integers and addresses, returns nothing and lets other threads run.
+    """
+    found = _loaded.get(kind)
+    if found is None:
         with _lock:
-            if _loaded is None:
-                _loaded = _load()
-    return _loaded
+            found = _loaded.get(kind)
+            if found is None:
+                found = _loaded[kind] = _load(kind)
+    return found
 
 
 def warmup() -> None:
-    """Compile the kernel, or load it from disk: later calls then find it ready.
+    """Compile all kernels, or load them from disk, so that no later call waits for it.
 
     Examples
     --------
     >>> warmup()
     """
-    kernel()
+    for kind in KINDS:
+        kernel(kind)
 
 
-def _load() -> Callable[..., None]:
+def _load(kind: str) -> Entry:
+    # Here, for `import kernels` must not wait for llvmlite.
+    from kernels import machine_code
+
+    name = object_cache.name_of(kind, *machine_code.processor())
+    code = object_cache.read(name)
+    if code is None:
+        with object_cache.compiling():
+            code = object_cache.read(name)  # somebody else's, while we waited
+            if code is None:
+                compiled = _compile(kind)
+                code = machine_code.stand_alone(compiled.inspect_llvm(), compiled.native_name)
+                if code is None:  # compiled with checks, say, which raise Python's errors
+                    _kept.append(compiled)
+                    return machine_code.at(compiled.address, ARGUMENTS[kind])
+                object_cache.write(name, code)
+    return machine_code.link(code, ARGUMENTS[kind])
+
+
+def _compile(kind: str) -> Any:
+    """Numba's C callback."""
+    from numba import cfunc
+
     from kernels import _compiled
 
-    signature = _compiled.SIGNATURE
-    cached = _compiled.dispatcher()
-    with _cache_lock(cached) as locked:
-        if locked:
-            with contextlib.suppress(Exception):
-                return _entry(cached, signature)
-            # Damaged files fail in as many ways as pickle can; an error of the compilation itself
-            # comes back below.
-            with contextlib.suppress(Exception):
-                cached._cache.flush()
-                return _entry(cached, signature)
-    return _entry(_compiled.dispatcher(), signature)
-
-
-def _entry(dispatcher: Any, signature: Any) -> Callable[..., None]:
-    """The entry point itself: types need not be looked up at each call."""
-    entry: Callable[..., None] = dispatcher.compile(signature)
-    return entry
-
-
-@contextlib.contextmanager
-def _cache_lock(dispatcher: Any) -> Iterator[bool]:
-    """Switch the cache on and hold its lock; False if there can be none."""
-    descriptor = _open_lock(dispatcher) if fcntl is not None else None
-    if descriptor is None:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        # Closing is not enough: a child forked meanwhile has the same open file.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _open_lock(dispatcher: Any) -> int | None:
-    """Wait for the lock next to the cache index."""
-    try:
-        dispatcher.enable_caching()  # raises RuntimeError where no directory can be written to
-        directory = dispatcher.stats.cache_path
-        os.makedirs(directory, exist_ok=True)
-        descriptor = os.open(os.path.join(directory, LOCK_NAME), os.O_RDWR | os.O_CREAT, 0o666)
-    except (OSError, RuntimeError):
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks
-        os.close(descriptor)
-        return None
-    return descriptor
+    function, signature = _compiled.ENTRIES[kind]()
+    return cfunc(signature, error_model="numpy")(function)
 
 
 if hasattr(os, "register_at_fork"):

@@ -139,10 +139,10 @@ def _whole(shape: tuple[int, ...]) -> tuple[Pieces, ...]:
 
 
 class Loops(NamedTuple):
-    """A loop nest, and the address of its table of offsets: an address costs a microsecond."""
+    """A loop nest and the kernel's last arguments: to find an address takes a microsecond."""
 
     nest: Nest
-    offsets: int
+    tables: tuple[int, ...]
 
 
 @lru_cache(maxsize=128)
@@ -154,21 +154,19 @@ def _loops(
 ) -> Loops:
     """Programs move the same shapes again and again. Pieces are told apart by identity."""
     loops = nest(pieces, source_strides, target_strides, itemsize)
-    return Loops(loops, address(loops.offsets))
+    axes, base, offsets = (address(table) for table in (loops.axes, loops.base, loops.offsets))
+    return Loops(loops, (loops.inner, len(loops.axes), axes, loops.base.shape[1], base, offsets))
 
 
 def move_serially(target: Array, source: Array, pieces: tuple[Pieces, ...], stream: bool) -> None:
     """The move, with checked arguments and in this thread; past the caches if `stream`."""
-    loops, offsets = _loops(pieces, source.strides, target.strides, target.itemsize)
-    kernel()(
+    loops, tables = _loops(pieces, source.strides, target.strides, target.itemsize)
+    kernel("move")(
         address(target) + loops.target_offset,
         address(source) + loops.source_offset,
         loops.itemsize,
         stream,
-        loops.inner,
-        loops.axes,
-        loops.base,
-        offsets,
+        *tables,
     )
 
 

@@ -27,8 +27,8 @@ FIRST, BASES, COUNT, SOURCE_STEP, TARGET_STEP, LAST, SKIP, SOURCE_STRIDE, TARGET
 # Of inner axes: indices of faster axes taken in with one index of this one, and indices of this one
 # that the table of offsets has room for.
 GROUP, CHUNK = 9, 10
+COLUMNS = 11
 
-FIXED_WIDTHS = (1, 2, 4, 8, 16)  # bytes: what one load and one store can carry
 WIDEST = 64  # bytes: up to one cache line, short runs are moved as one element
 GROUPED = 512  # bytes: sides of rectangles shorter than this take in another axis
 TABLE = 8192  # entries of a table of offsets: 64 KiB

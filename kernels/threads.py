@@ -1,25 +1,76 @@
-"""A small pool of threads of our own, made at first use and shared by all callers.
+"""A few threads of our own, made at first use and shared by all callers.
 
-Who asks for work takes part in it: the caller runs the first task, then takes back every task that
-no thread has begun. So a call ends even if the pool is full, or if it was made in a pool thread.
+Who asks for work takes part in it: the tasks lie on one pile, from which the caller and any free
+threads take one after the other until it is empty. So a call ends even if all threads are busy
+elsewhere, or if it was made in one of them; and many callers at once make no more threads.
+
+::
+
+    caller   run_all([a, b, c])    a       c       (waits for b)   returns
+    thread                           b ............
+
+On a virtual machine of two cores, two tasks of 1.11 ms each are done in 1.16 ms; and two that do
+nothing in 18 us, for then the caller has done both before the other thread is awake (waiting for a
+future of `concurrent.futures` takes 250 us).
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from math import ceil
+from pathlib import Path
+from queue import SimpleQueue
+
+Task = Callable[[], None]
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+_calls: SimpleQueue[Call] | None = None  # what the threads wait for; None until there are any
 
 
 def usable_cpus() -> int:
-    """Number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of CPUs that this process may use: by affinity, and by its control group's quota."""
+    known = hasattr(os, "sched_getaffinity")
+    cpus = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(1, min(cpus, _quota()))
+
+
+@cache
+def _quota() -> int:
+    """CPUs' worth of time that the control groups (version 2, then 1) allow, rounded up.
+
+    Read once: it takes longer than a small move.
+    """
+    least = 1 << 30
+    for group in _groups("", "cpu.max"):
+        with suppress(OSError, ValueError):
+            time, _, period = (group / "cpu.max").read_text().partition(" ")
+            if time != "max":
+                least = min(least, ceil(int(time) / int(period)))
+    for group in _groups("cpu", "cpu.cfs_quota_us"):
+        with suppress(OSError, ValueError):
+            quota = int((group / "cpu.cfs_quota_us").read_text())
+            if quota > 0:
+                least = min(least, ceil(quota / int((group / "cpu.cfs_period_us").read_text())))
+    return least
+
+
+def _groups(controller: str, file: str) -> list[Path]:
+    """The control group of this process and those around it, where they have such a file."""
+    found = [CONTROL_GROUPS / controller]  # in a container, its own group is often the root
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                own = CONTROL_GROUPS / controller / path.lstrip("/")
+                found += [own, *(p for p in own.parents if CONTROL_GROUPS in p.parents)]
+    return [group for group in found if (group / file).exists()]
 
 
 def check_threads(threads: int | None) -> None:
@@ -32,56 +83,114 @@ def check_threads(threads: int | None) -> None:
         raise ValueError(f"threads must be at least 1, got {threads}")
 
 
-def run_all(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run the tasks on this thread and on free ones of the pool; return when all have ended.
+class Call:
+    """The tasks of one caller, and how many threads help with them."""
 
-    The first error is raised, after the others have ended: no task outlives the call.
-    """
-    futures = _submit(tasks[1:])
-    try:
-        tasks[0]()
-        for task, future in zip(tasks[len(tasks) - len(futures) :], futures, strict=True):
-            if future.cancel():
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.waiting = deque(tasks)
+        self.errors: list[BaseException] = []
+        self.helpers = 0
+        self.closed = False
+        self.idle = threading.Condition(threading.Lock())
+
+    def work(self) -> None:
+        """Do tasks until none is waiting, or one fails."""
+        while self.waiting:
+            try:
+                task = self.waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
                 task()
-        for task in tasks[1 : len(tasks) - len(futures)]:
-            task()
-    finally:
-        errors = [_outcome(future) for future in futures]
-    for error in errors:
-        if error is not None:
-            raise error
+            except BaseException as error:
+                self.errors.append(error)
+                self.waiting.clear()
+
+    def help(self) -> None:
+        """The same in another thread than the caller's."""
+        with self.idle:
+            if self.closed or not self.waiting:
+                return
+            self.helpers += 1
+        self.work()
+        with self.idle:
+            self.helpers -= 1
+            if self.helpers == 0:
+                self.idle.notify()
+
+    def close(self) -> None:
+        """Begin no more tasks, and wait for those in other threads, whatever happens meanwhile."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self.waiting.clear()
+                with self.idle:
+                    self.closed = True
+                    while self.helpers:
+                        self.idle.wait()
+                break
+            except BaseException as error:  # ctrl-C: but the tasks still use the caller's arrays
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
-def _submit(tasks: Sequence[Callable[[], None]]) -> list[Future[None]]:
-    """Hand tasks to the pool, the last ones first; fewer if the interpreter is shutting down."""
-    futures: list[Future[None]] = []
+def run_all(tasks: Sequence[Task]) -> None:
+    """Run the tasks on this thread and on free ones; return when all have ended.
+
+    If one fails, no more are begun, and its error is raised after those under way have ended: no
+    task outlives the call, even if it is interrupted.
+    """
+    call = Call(tasks)
+    helpers = min(len(tasks), usable_cpus()) - 1
+    calls = _threads() if helpers > 0 else None
     try:
-        pool = _shared_pool()
-        for task in reversed(tasks):
-            futures.insert(0, pool.submit(task))
-    except RuntimeError:
-        pass  # no new threads at shutdown; the caller does the rest
-    return futures
+        if calls is not None:
+            for _ in range(helpers):
+                calls.put(call)
+        call.work()
+    finally:
+        call.close()
+    if call.errors:
+        try:
+            raise call.errors[0]
+        finally:
+            call.errors.clear()  # an error refers to this frame, and so to the caller's arrays
 
 
-def _outcome(future: Future[None]) -> BaseException | None:
-    return None if future.cancel() or future.cancelled() else future.exception()
+def _threads() -> SimpleQueue[Call] | None:
+    """Where the threads take calls from; None if there can be none."""
+    global _calls
+    if _calls is None:
+        with _lock:
+            if _calls is None:
+                calls: SimpleQueue[Call] = SimpleQueue()
+                started = 0
+                for number in range(usable_cpus() - 1):
+                    name = f"maestro-kernels-{number}"
+                    thread = threading.Thread(target=_serve, args=(calls,), name=name, daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError:  # at the interpreter's end, or too many threads
+                        break
+                    started += 1
+                if not started:
+                    return None
+                _calls = calls
+    return _calls
 
 
-def _shared_pool() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max(usable_cpus(), 1), thread_name_prefix="maestro-kernels")
-        return _pool
+def _serve(calls: SimpleQueue[Call]) -> None:
+    while True:
+        calls.get().help()
 
 
-def _forget_pool() -> None:
-    """In a forked child: the threads of the pool are gone, and the lock may be held by nobody."""
-    global _lock, _pool
+def _forget_threads() -> None:
+    """In a forked child: the threads are gone, and the lock may be held by nobody."""
+    global _lock, _calls
     _lock = threading.Lock()
-    _pool = None
+    _calls = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_threads)

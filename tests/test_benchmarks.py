@@ -1,5 +1,6 @@
 """The benchmarks run, and what they measure is right; how fast it is, is not asked here."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,3 +27,20 @@ def test_too_large_is_refused_before_it_is_allocated(tmp_path):
     done = run("redistribution.py", "--size", "10000000", cwd=tmp_path)
     assert done.returncode == 2
     assert "of memory" in done.stderr
+
+
+def test_benchmark_of_the_kernels_runs(tmp_path):
+    done = run("kernel_speed.py", "--quick", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert {row["threads"] for row in figures["rows"]} >= {1}
+    assert all(case["limit"] > 0 and case["share"] > 0 for case in figures["cases"])
+    assert len([case for case in figures["cases"] if case["row"] == "permutations"]) % 24 == 0
+    assert len(figures["small"]) == 48
+
+
+def test_one_row_of_the_kernels_is_enough(tmp_path):
+    done = run("kernel_speed.py", "--quick", "--only", "turned", "--threads", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pieces of 64x64" in done.stdout
+    assert "small arrays" not in done.stdout.partition("versions")[2]

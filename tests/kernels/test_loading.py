@@ -1,13 +1,18 @@
-"""Import, first use and the cache on disk, each in fresh processes."""
+"""Import, first use and compiled code on disk, each in fresh processes."""
 
+import errno
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kernels
+from kernels import loading, machine_code, object_cache
 
 ROOT = Path(kernels.__file__).parent.parent
 
@@ -16,13 +21,27 @@ import numpy as np, kernels
 a = np.arange({n}, dtype="{dtype}").reshape(20, -1)
 assert kernels.permute(a, (1, 0)).tobytes() == a.T.tobytes()
 """
+MOVE_F8 = MOVE.format(n=600, dtype="f8")
+# Whoever finds the code on disk needs no compiler.
+NO_NUMBA = "import sys; sys.modules['numba'] = None\n"
+# Each process that had to compile leaves a mark.
+REPORT = """
+import os, sys
+if "numba" in sys.modules:
+    with open(os.path.join(os.environ["NUMBA_CACHE_DIR"], "compiled"), "a") as file: file.write("1")
+"""
 
 
-def start(code, **environment):
+def start(code, folder, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "NUMBA_CACHE_DIR": str(folder),
+            **environment,
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -32,59 +51,167 @@ def check(*processes):
     for process in processes:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
+        assert not errors
 
 
-def test_import_takes_neither_numba_nor_a_compiler():
-    check(start("import sys, kernels; assert not {'numba', 'llvmlite', 'dask'} & set(sys.modules)"))
+def objects(folder):
+    return sorted(folder.rglob("*.o"))
 
 
-def test_four_processes_start_on_one_cold_cache(tmp_path):
-    code = MOVE.format(n=600, dtype="i8")
-    check(*(start(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(4)))
-    assert len(list(tmp_path.rglob("*.nbi"))) == 1
-    assert len(list(tmp_path.rglob("*.nbc"))) == 1  # compiled once, loaded three times
-    damage(tmp_path, "*.nbc")
-    check(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
-    damage(tmp_path, "*.nbi")
-    check(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
-    # the cache is whole again: a process that may not compile finds all it needs
-    check(start(NO_COMPILER + code, NUMBA_CACHE_DIR=str(tmp_path)))
+@pytest.fixture(scope="module")
+def compiled():
+    """What Numba makes of the move of 8 bytes: once, for it takes seconds."""
+    return loading._compile("move", 8)
 
 
-NO_COMPILER = """
-from numba.core import compiler
-def refuse(*args, **kwargs): raise SystemExit("compiled although the cache was warm")
-compiler.compile_extra = refuse
-"""
+@pytest.fixture
+def load(compiled, tmp_path, monkeypatch):
+    """Load that kernel as a new process would; says whether it was compiled, and tries it."""
+    times = []
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "folder"))
+    monkeypatch.setattr(loading, "_compile", lambda *args: times.append(1) or compiled)
+
+    def load_again():
+        times.clear()
+        monkeypatch.setattr(loading, "_loaded", {})
+        a = np.arange(600.0).reshape(20, -1)
+        assert kernels.permute(a, (1, 0)).tobytes() == a.T.tobytes()
+        return bool(times)
+
+    return load_again
 
 
-def damage(directory, pattern):
-    for path in directory.rglob(pattern):
-        path.write_bytes(path.read_bytes()[:-100])
+def test_import_takes_neither_numba_nor_a_compiler(tmp_path):
+    code = "import sys, kernels; assert not {'numba', 'llvmlite', 'dask'} & set(sys.modules)"
+    check(start(code, tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_plain_cpu_and_nowhere_to_write(tmp_path):
-    (tmp_path / "file").touch()
-    where = str(tmp_path / "file" / "below")
-    code = MOVE.format(n=600, dtype="c16")
-    check(start(code, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=where))
+def test_eight_processes_start_on_one_cold_folder(tmp_path):
+    check(*(start(MOVE_F8 + REPORT, tmp_path) for _ in range(8)))
+    left = sorted(path.name for path in tmp_path.iterdir() if path.name != "compiled")
+    assert left == sorted([objects(tmp_path)[0].name, object_cache.LOCK_NAME])
+    assert (tmp_path / "compiled").read_text() == "1"  # one compiled, the others waited and read
+    check(*(start(NO_NUMBA + MOVE_F8, tmp_path) for _ in range(8)))
 
 
-def test_without_locks_nothing_is_cached(tmp_path):
-    code = "import sys; sys.modules['fcntl'] = None" + MOVE.format(n=600, dtype="i4")
-    check(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
-    assert not list(tmp_path.rglob("*.nb?"))
+def test_a_change_of_any_source_of_compiled_code_counts():
+    source = (ROOT / "kernels" / "_compiled.py").read_text()
+    imported = set(re.findall(r"^(?:from|import) kernels\.(\w+)", source, re.MULTILINE))
+    assert {"_compiled.py", *(f"{name}.py" for name in imported)} <= set(object_cache.SOURCES)
 
 
-def test_a_width_is_loaded_once():
-    from kernels.loading import kernel
+def test_a_kernel_is_compiled_once_and_then_read(load, tmp_path):
+    assert [load(), load(), load()] == [True, False, False]
+    assert [path.name.partition(".")[0] for path in objects(tmp_path)] == ["move-8"]
 
+
+@pytest.mark.parametrize("damage", ["empty", "short", "flipped", "gone", "unreadable"])
+def test_a_damaged_file_is_compiled_anew(load, tmp_path, damage):
+    load()
+    (path,) = objects(tmp_path)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    if damage in ("gone", "unreadable"):
+        path.unlink()
+    if damage == "unreadable":  # whoever reads it, and it cannot be replaced either
+        path.mkdir()
+        (path / "file").touch()
+    elif damage != "gone":
+        path.write_bytes({"empty": b"", "short": whole[:-100], "flipped": flipped}[damage])
+    assert load()
+    if damage != "unreadable":
+        assert path.read_bytes() == whole
+        assert not load()
+
+
+@pytest.mark.parametrize("what", ["stamp", "processor"])
+def test_another_source_or_processor_has_a_file_of_its_own(load, tmp_path, monkeypatch, what):
+    load()
+    with monkeypatch.context() as patch:
+        if what == "stamp":
+            patch.setattr(object_cache, "stamp", lambda: b"other")
+        else:
+            name, features = "generic", ""
+            other = machine_code.Processor(machine_code.processor().triple, name, features)
+            patch.setattr(machine_code, "processor", lambda: other)
+        assert load()
+        assert not load()
+    assert len(objects(tmp_path)) == 2
+    assert not load()
+
+
+def test_a_file_is_in_the_way(load, tmp_path):
+    (tmp_path / "folder").touch()
+    assert load()
+    assert load()
+
+
+@pytest.mark.parametrize("where", ["chmod", "replace", "mkstemp"])
+def test_the_disk_is_full(load, tmp_path, monkeypatch, where):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    module = object_cache.tempfile if where == "mkstemp" else object_cache.os
+    monkeypatch.setattr(module, where, full)
+    assert load()
+    assert load()
+    assert not objects(tmp_path)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_the_folder_goes_away(load, compiled, tmp_path, monkeypatch):
+    def compile_and_remove(*args):
+        shutil.rmtree(tmp_path / "folder")
+        return compiled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "_compile", compile_and_remove)
+        load()
+    assert not load()  # it was made again
+
+
+def test_without_locks_it_is_kept_too(load, monkeypatch):
+    monkeypatch.setattr(object_cache, "fcntl", None)
+    assert [load(), load()] == [True, False]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_that_is_read_only(load, tmp_path):
+    (tmp_path / "folder").mkdir(mode=0o500)
+    assert load()
+    assert load()
+
+
+def test_code_with_checks_runs_without_being_kept(tmp_path):
+    check(start(MOVE_F8, tmp_path, NUMBA_BOUNDSCHECK="1"))
+    assert not objects(tmp_path)
+
+
+def test_who_waits_too_long_for_a_lock_goes_ahead(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(object_cache, "PATIENCE", 0.0)
+    with object_cache.compiling(), object_cache.compiling():
+        assert object_cache.write("name", b"data")
+    assert object_cache.read("name") == b"data"
+    with object_cache.compiling():  # both were given back
+        assert object_cache._lock() is None
+
+
+def test_what_needs_more_than_memory_functions_is_refused():
+    code = """
+    declare void @elsewhere()
+    declare void @llvm.donothing()
+    define void @plain() { call void @llvm.donothing() ret void }
+    define void @calls() { call void @elsewhere() ret void }
+    """
+    assert machine_code.stand_alone(code, "calls") is None
+    entry = machine_code.link(machine_code.stand_alone(code, "plain"), 0)
+    assert entry() is None
+
+
+def test_every_kernel_stands_alone_and_is_loaded_once():
     kernels.warmup()
-    assert kernel(8) is kernel(8)
-    assert kernel(3) is kernel(24)
-
-
-@pytest.mark.parametrize("size", [0, -8, 2.0, True, "8"])
-def test_bad_sizes_are_refused(size):
-    with pytest.raises(ValueError, match="itemsizes must be integers of at least 1"):
-        kernels.warmup([size])
+    assert not loading._kept  # all stand alone
+    assert loading.kernel("move") is loading.kernel("move")

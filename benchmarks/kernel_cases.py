@@ -27,14 +27,15 @@ SEED = 20
 
 @dataclass
 class Memory:
-    """Two buffers, warm; `scale` divides the extents of all arrays, for a quick look."""
+    """Two warm buffers of this many bytes; `scale` divides all extents, for a quick look."""
 
+    nbytes: int
     scale: int = 1
     source: Array = field(init=False)
     target: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        size = 16 * self.extent(8192) ** 2 + (1 << 20)
+        size = self.nbytes // self.scale**2 + (1 << 20)
         # Numbers of ordinary size whatever the element: no NaN, and no denormal to stumble over.
         self.source = np.random.default_rng(SEED).integers(60, 64, size, "u1")
         self.target = np.ones(size, "u1")
@@ -77,6 +78,8 @@ class Row:
     ----------
     aim : float
         Least share of `np.copyto`, or least speed over the peer `over`.
+    nbytes : int
+        The largest array of its cases, in bytes.
     mean : bool
         Whether the geometric mean of the cases counts, and not the least.
     over : str, optional
@@ -86,7 +89,7 @@ class Row:
     name: str
     aim: float
     cases: Callable[[Memory, int], Iterator[Case]]
-    threads: bool = True
+    nbytes: int = 8 * 8192**2
     mean: bool = False
     over: str | None = None
 
@@ -272,10 +275,14 @@ def casts(memory: Memory, threads: int) -> Iterator[Case]:
     )
 
 
+LARGEST = 16 * 8192**2  # bytes
+
 ROWS = {
-    "2d": Row("2-D", 0.85, planes),
-    "unaligned": Row("2-D, odd leading dimension or start", 0.7, awkward_planes),
-    "permutations": Row("3-D to 6-D, 200 MB, random order", 0.65, permutations, mean=True),
+    "2d": Row("2-D", 0.85, planes, LARGEST),
+    "unaligned": Row("2-D, odd leading dimension or start", 0.7, awkward_planes, LARGEST),
+    "permutations": Row(
+        "3-D to 6-D, 200 MB, random order", 0.65, permutations, 200_000_000, mean=True
+    ),
     "turned": Row("pieces of 64x64, other order", 0.6, turned_blocks),
     "runs": Row("pieces with runs of 512 bytes and more", 0.85, agreeing_blocks),
     "single": Row("block-cyclic(1)", 5, single_elements, over="NumPy"),

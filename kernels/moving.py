@@ -33,7 +33,7 @@ from kernels.threads import check_threads, run_all, usable_cpus
 SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is done before a kernel has begun
 SMALL_RUNS = 1 << 17  # bytes: the same where the innermost axis is dense on both sides
 STREAM_BYTES = 4 << 20  # from here on the target is written past the caches
-PARALLEL_BYTES = 1 << 20  # below this, handing work to a thread costs more than it saves
+PARALLEL_BYTES = 4 << 20  # below this, handing work to a thread costs more than it saves
 
 
 def move(
@@ -52,7 +52,7 @@ def move(
         One per axis.
     threads : int, optional
         Parts into which the work is cut, which as many threads share as are free. By default 1 for
-        less than 1 MiB, otherwise the number of CPUs that this process may use.
+        less than 4 MiB, otherwise the number of CPUs that this process may use.
 
     Raises
     ------

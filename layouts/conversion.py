@@ -128,6 +128,7 @@ def convert(
             return _small(np.asarray(array), order, wanted, casting)
         if _needs_whole(array.dtype, wanted):
             array = np.asarray(array).astype(wanted, casting=casting)
+            wanted = array.dtype
         else:
             # The cast of nothing says what the type is in full, whether it is allowed, and what
             # NumPy warns of.

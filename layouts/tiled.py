@@ -313,32 +313,37 @@ def _move_views(
     target: _Side, source: _Side, pieces: Sequence[Pieces], threads: int | None
 ) -> None:
     """Move pieces whose offsets are those of the views; in halves where a view is too large."""
-    extents = [p.target_extent for p in pieces], [p.source_extent for p in pieces]
-    for side, reach in zip((target, source), extents, strict=True):
-        if prod(high for _, high in reach) * side[0].itemsize > LARGEST_VIEW and isinstance(
-            side[0], TiledArray
-        ):
-            widths = [high - low for low, high in reach]
-            axis = widths.index(max(widths))
-            break
-    else:
-        views = [
-            _view(*side, tuple(high for _, high in reach))
-            for side, reach in zip((target, source), extents, strict=True)
-        ]
-        kernels.move(views[0], views[1], pieces, threads)
-        return
-    for half in pieces[axis].cut(2):
-        to, start = half.target_extent[0], half.source_extent[0]
-        _move_views(
-            _onward(target, axis, to),
-            _onward(source, axis, start),
-            [*pieces[:axis], _back(half, start, to), *pieces[axis + 1 :]],
-            threads,
-        )
+    if _widest(target, source, pieces) is not None:
+        for axis, p in enumerate(pieces):  # what comes before the pieces need not be in the view
+            to, start = p.target_extent[0], p.source_extent[0]
+            target, source = _onward(target, axis, to), _onward(source, axis, start)
+            pieces = [*pieces[:axis], _back(p, start, to), *pieces[axis + 1 :]]
+        long = _widest(target, source, pieces)
+        if long is not None:
+            for half in pieces[long].cut(2):
+                halves = [*pieces[:long], half, *pieces[long + 1 :]]
+                _move_views(target, source, halves, threads)
+            return
+    kernels.move(
+        _view(*target, [p.target_extent[1] for p in pieces]),
+        _view(*source, [p.source_extent[1] for p in pieces]),
+        pieces,
+        threads,
+    )
 
 
-def _view(array: AnyArray, offset: int, shape: tuple[int, ...]) -> NDArray[Any]:
+def _widest(target: _Side, source: _Side, pieces: Sequence[Pieces]) -> int | None:
+    """The longest axis of the view that is too large, if one is."""
+    for (array, _), shape in (
+        (target, [p.target_extent[1] for p in pieces]),
+        (source, [p.source_extent[1] for p in pieces]),
+    ):
+        if isinstance(array, TiledArray) and prod(shape) * array.itemsize > LARGEST_VIEW:
+            return shape.index(max(shape))
+    return None
+
+
+def _view(array: AnyArray, offset: int, shape: Sequence[int]) -> NDArray[Any]:
     """The plain strided view in which a refined piece's offsets are indices."""
     if isinstance(array, np.ndarray):
         return array

@@ -21,7 +21,7 @@ __all__ = ["Casting", "convert"]
 Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 #: Up to here NumPy casts and transposes in one call faster than we can prepare to.
-SMALL_ELEMENTS = 1 << 13
+SMALL_ELEMENTS = 1 << 15
 
 
 @overload

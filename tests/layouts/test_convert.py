@@ -53,7 +53,7 @@ def test_values_are_numpys_and_nothing_else_is_written(small, shape, one, other,
     wanted = without_warnings(lambda: source.array.astype(other))
     order = data.draw(orders(len(shape)))
     threads = data.draw(st.sampled_from([None, 1, 3]))
-    block = 1 << 18 if small else data.draw(st.sampled_from([16, 128, 600]))
+    block = 1 << 21 if small else data.draw(st.sampled_from([16, 128, 600]))
     with (
         mock.patch.object(conversion, "SMALL_ELEMENTS", 1 << 13 if small else 0),
         mock.patch.object(casting, "BLOCK_BYTES", block),

@@ -43,7 +43,7 @@ def orders(ndim):
 
 
 @st.composite
-def distributions(draw, shape, most_ranks=12):
+def distributions(draw, shape, most_ranks=12, orders=plain_orders):
     grid = []
     for _ in shape:
         grid.append(draw(st.integers(1, max(1, min(5, most_ranks // math.prod(grid))))))
@@ -55,4 +55,4 @@ def distributions(draw, shape, most_ranks=12):
 def pairs(draw, shapes=shapes):
     """Two distributions of one shape."""
     shape = draw(shapes)
-    return draw(distributions(shape)), draw(distributions(shape))
+    return draw(distributions(shape, orders=orders)), draw(distributions(shape, orders=orders))

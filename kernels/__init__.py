@@ -11,5 +11,16 @@ from kernels.moving import move
 from kernels.permutation import permute
 from kernels.pieces import Pieces
 from kernels.slabs import shape, slabs
+from kernels.tiling import PLAIN, Tiling, refine
 
-__all__ = ["Pieces", "move", "permute", "shape", "slabs", "warmup"]
+__all__ = [
+    "PLAIN",
+    "Pieces",
+    "Tiling",
+    "move",
+    "permute",
+    "refine",
+    "shape",
+    "slabs",
+    "warmup",
+]

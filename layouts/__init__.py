@@ -15,11 +15,13 @@ peak memory     256 B per rank (its source and its target part)
 import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
 
 from layouts.axes import Block, BlockCyclic, Cyclic, Irregular, Kind, Replicated
+from layouts.conversion import convert
 from layouts.cost import Cost
 from layouts.distribution import Distribution
 from layouts.incoming import Incoming
-from layouts.orders import convert
+from layouts.orders import Tiled
 from layouts.plan import Plan, plan
+from layouts.tiled import TiledArray
 
 __all__ = [
     "Block",
@@ -32,6 +34,8 @@ __all__ = [
     "Kind",
     "Plan",
     "Replicated",
+    "Tiled",
+    "TiledArray",
     "convert",
     "plan",
 ]

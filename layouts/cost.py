@@ -12,6 +12,7 @@ from layouts.cuts import Int64, Whole
 from layouts.distribution import Distribution
 from layouts.incoming import copy_coordinate
 from layouts.numbers import as_count
+from layouts.orders import Tiled
 
 __all__ = ["Cost"]
 
@@ -35,7 +36,8 @@ class Cost:
     largest : int
         The largest of these messages.
     peak : int
-        The most that any rank holds at once: its source part and its target part.
+        The most that any rank holds at once: its source part and its target part, what pads
+        their tiles included.
     """
 
     source: Distribution
@@ -64,16 +66,16 @@ class Cost:
             most = [a.next_most if k == axis else a.most for k, a in enumerate(axes)]
             second = np.maximum(second, _product(most, ranks))
         itself = own & np.all([a.most_is_own for a in axes], axis=0)
-        parts = _part_sizes(source), _part_sizes(target)
-        together = np.zeros(max(map(len, parts)), np.int64)
-        for sizes in parts:
+        memory = _memory_sizes(source), _memory_sizes(target)
+        together = np.zeros(max(map(len, memory)), np.int64)
+        for sizes in memory:
             together[: len(sizes)] += sizes
         return cls(
             source,
             target,
             itemsize,
             kept=int(kept.sum()) * itemsize,
-            moved=int(parts[1].sum() - kept.sum()) * itemsize,
+            moved=int(_sizes([cut.counts for cut in target.cuts]).sum() - kept.sum()) * itemsize,
             messages=int(senders.sum() - np.count_nonzero(kept)),
             largest=int(np.where(itself, second, best).max()) * itemsize,
             peak=int(together.max()) * itemsize,
@@ -132,12 +134,20 @@ def _product(factors: list[Int64], ranks: Int64) -> Int64:
     return result
 
 
-def _part_sizes(distribution: Distribution) -> Int64:
-    """Elements of every rank's part."""
+def _sizes(counts: list[Int64]) -> Int64:
+    """Elements of every rank's part, whose extents are given axis by axis and coordinate."""
     result = np.ones(1, np.int64)
-    for cut in distribution.cuts:
-        result = np.multiply.outer(result, cut.counts).ravel()
+    for axis in counts:
+        result = np.multiply.outer(result, axis).ravel()
     return result
+
+
+def _memory_sizes(distribution: Distribution) -> Int64:
+    """Elements that every rank's part takes in memory, padding included."""
+    counts = [cut.counts for cut in distribution.cuts]
+    if isinstance(distribution.order, Tiled):
+        counts = [-(-c // t) * t for c, t in zip(counts, distribution.order.tiles, strict=True)]
+    return _sizes(counts)
 
 
 def _plural(number: int, word: str) -> str:

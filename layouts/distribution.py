@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from layouts import orders
 from layouts.axes import Block, Kind, from_plain, to_plain
 from layouts.cuts import Cut, Int64
 from layouts.numbers import as_count, as_index, as_rank
+from layouts.tiled import AnyArray
 
 __all__ = ["Distribution"]
 
@@ -35,7 +36,7 @@ class Distribution:
     axes : sequence of Kind, optional
         How each axis is cut: ``Block``, ``BlockCyclic``, ``Cyclic``, ``Irregular`` or
         ``Replicated``; ``Block()`` for all by default.
-    order : "C", "F" or tuple of int
+    order : "C", "F", tuple of int, or Tiled
         How a part lies in its rank's memory; a tuple names the axes, slowest first.
 
     Raises
@@ -144,17 +145,31 @@ class Distribution:
             cut.indices(c) for cut, c in zip(self.cuts, self.coordinates(rank), strict=True)
         )
 
-    def empty(self, rank: int, dtype: DTypeLike) -> NDArray[Any]:
-        """An uninitialised part of the rank, in this distribution's order."""
+    def local_size(self, rank: int) -> int:
+        """Elements that the rank's part takes in memory: with tiles, padding included.
+
+        Raises
+        ------
+        IndexError
+            If there is no such rank.
+        """
+        return math.prod(orders.padded(self.local_shape(rank), self.order))
+
+    def empty(self, rank: int, dtype: DTypeLike) -> Any:
+        """An uninitialised part of the rank, in this distribution's order: an array.
+
+        With tiles, a `TiledArray`, which also `split` gives and `join` takes.
+        """
         return orders.empty(self.local_shape(rank), dtype, self.order)
 
-    def split(self, array: NDArray[Any], threads: int | None = None) -> list[NDArray[Any]]:
+    def split(self, array: AnyArray, threads: int | None = None) -> list[Any]:
         """Cut a whole array into its parts: new arrays in this distribution's order, by rank."""
         from layouts.plan import plan
 
-        return plan(Distribution(self.shape), self).execute([array], threads=threads)
+        whole = Distribution(self.shape)
+        return plan(whole, self).execute([array], threads=threads)
 
-    def join(self, parts: Sequence[NDArray[Any]], threads: int | None = None) -> NDArray[Any]:
+    def join(self, parts: Sequence[AnyArray], threads: int | None = None) -> Any:
         """Put the parts together into one new array in this distribution's order."""
         from layouts.plan import plan
 
@@ -176,7 +191,7 @@ class Distribution:
             "shape": list(self.shape),
             "grid": list(self.grid),
             "axes": [to_plain(kind) for kind in self.axes],
-            "order": self.order if isinstance(self.order, str) else list(self.order),
+            "order": orders.to_plain(self.order),
         }
 
     @classmethod
@@ -189,7 +204,7 @@ class Distribution:
             If they are not such words.
         """
         axes = [from_plain(kind) for kind in words["axes"]]
-        return cls(words["shape"], words["grid"], axes, words["order"])
+        return cls(words["shape"], words["grid"], axes, orders.from_plain(words["order"]))
 
     def __str__(self) -> str:
         kinds = " x ".join(repr(kind).removesuffix("()") for kind in self.axes) or "scalar"

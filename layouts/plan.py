@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import kernels
 from layouts import overlay
 from layouts.cost import Cost
 from layouts.cuts import Int64, Whole
 from layouts.distribution import Distribution
 from layouts.incoming import Incoming, copy_coordinate
 from layouts.numbers import as_count, as_rank
+from layouts.tiled import AnyArray, as_array, move
 
 __all__ = ["Plan", "plan"]
 
@@ -134,22 +133,20 @@ class Plan:
         """
         return str(self.cost(itemsize))
 
-    def execute(
-        self, parts: Sequence[NDArray[Any]], threads: int | None = None
-    ) -> list[NDArray[Any]]:
+    def execute(self, parts: Sequence[AnyArray], threads: int | None = None) -> list[Any]:
         """Carry the plan out for all ranks in this process.
 
         Parameters
         ----------
-        parts : sequence of ndarray
+        parts : sequence of ndarray or TiledArray
             The source ranks' parts, in rank order: shaped as ``source.local_shape(rank)``, of one
-            dtype; any strides.
+            dtype; any strides, or tiles.
         threads : int, optional
             Threads to use; chosen by size by default.
 
         Returns
         -------
-        list of ndarray
+        list of ndarray, or of TiledArray where the target's order is `Tiled`
             The target ranks' parts, in rank order: new arrays in the target's order.
 
         Raises
@@ -162,12 +159,12 @@ class Plan:
         for rank in range(self.target.size):
             part = self.target.empty(rank, parts[0].dtype)
             for source, pieces in self.incoming(rank):
-                kernels.move(part, parts[source], pieces, threads=threads)
+                move(part, parts[source], pieces, threads=threads)
             results.append(part)
         return results
 
-    def _checked(self, parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        arrays = [np.asarray(part) for part in parts]
+    def _checked(self, parts: Sequence[AnyArray]) -> list[AnyArray]:
+        arrays = [as_array(part) for part in parts]
         if len(arrays) != self.source.size:
             raise ValueError(
                 f"parts: got {len(arrays)}, expected {self.source.size}: one for each rank"

@@ -13,7 +13,7 @@ from distributed.security import Security
 from numpy.typing import ArrayLike, DTypeLike
 
 from layouts import Distribution
-from layouts.orders import Order, slowest_first
+from layouts.orders import Order, Tiled, slowest_first
 from maestro.cdo import Cdo
 from maestro.config import get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
@@ -166,9 +166,9 @@ class App:
         Returns
         -------
         ndarray
-            The caller's own copy.
+            The caller's own copy; for `layouts.Tiled`, a `layouts.TiledArray`.
         """
-        if not isinstance(order, str) or order not in ("C", "F"):
+        if order not in ("C", "F") and not isinstance(order, Tiled):
             slowest_first(order, len(order))  # refuse what is no order before anything is asked
         return self._link.run(self._demand, self.declare(name), order, timeout)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +31,7 @@ class Handle:
         if self.distribution is None or self.dtype is None:
             return 0
         itemsize = dtype_from_wire(self.dtype).itemsize
-        return math.prod(self.distribution.local_shape(rank)) * itemsize
+        return self.distribution.local_size(rank) * itemsize
 
 
 @dataclass

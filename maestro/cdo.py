@@ -164,7 +164,8 @@ class Cdo:
         ndarray, list of ndarray, or None
             This rank's part, or the list of all parts where the handle speaks for all ranks; the
             whole array where no distribution was declared; None for a CDO without data. The
-            arrays are the caller's own.
+            arrays are the caller's own. In the order `layouts.Tiled`, each is a
+            `layouts.TiledArray`.
 
         Raises
         ------

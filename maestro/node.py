@@ -7,7 +7,6 @@ extension of its worker. Packing runs in threads, off the worker's event loop.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 import kernels
 from layouts import Distribution, plan
 from layouts.orders import empty
+from layouts.tiled import AnyArray, move
 from maestro.config import get_number
-from maestro.payload import as_bytes, as_part, element
+from maestro.payload import as_bytes, as_part, element, message_order
 
 __all__ = ["Node", "NodePlugin"]
 
@@ -49,7 +49,7 @@ class Part:
 
     distribution: Distribution
     memory: NDArray[np.uint8]
-    array: NDArray[Any]
+    array: AnyArray
 
 
 class Node:
@@ -85,7 +85,7 @@ class Node:
         if offset == 0:
             layout = Distribution.from_dict(distribution)
             shape = layout.local_shape(rank)
-            size = math.prod(shape) * itemsize
+            size = layout.local_size(rank) * itemsize
             # One message with all of it is kept as it came; else it is gathered.
             memory = data if len(data) == size else np.empty(size, np.uint8)
             array = as_part(memory, shape, element(itemsize), layout.order)
@@ -126,9 +126,10 @@ def _pack(
     pieces = plan(part.distribution, layout).incoming(target_rank).pieces(rank)
     limit = max(1, chunk // max(1, part.array.itemsize))
     chosen = next(islice(kernels.slabs(pieces, limit), slab, None))
-    buffer = empty(kernels.shape(chosen), part.array.dtype, layout.order)
-    kernels.move(buffer, part.array, [axis.packed() for axis in chosen])
-    return as_bytes(buffer, layout.order)
+    order = message_order(layout.order)
+    buffer = empty(kernels.shape(chosen), part.array.dtype, order)
+    move(buffer, part.array, [axis.packed() for axis in chosen])
+    return as_bytes(buffer, order)
 
 
 async def _in_thread(size: int, function: Any, *args: Any) -> Any:

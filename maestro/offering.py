@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from layouts import Distribution
-from layouts.orders import in_order
+from layouts.orders import Order, in_order
+from layouts.tiled import AnyArray, TiledArray, as_array
 from maestro.errors import InconsistentError, RankError
 from maestro.messages import dtype_to_wire
 
@@ -23,7 +23,7 @@ class Offering:
 
     distribution: Distribution | None
     dtype: np.dtype[Any] | None
-    parts: dict[int, NDArray[Any]]
+    parts: dict[int, AnyArray]
 
 
 def offering(
@@ -49,9 +49,8 @@ def offering(
             )
         return Offering(None, dtype, {})
     if distribution is None:
-        array = np.asarray(data)
-        order = "C" if in_order(array, "C") or not in_order(array, "F") else "F"
-        distribution = Distribution(array.shape, order=order)
+        array = as_array(data)
+        distribution = Distribution(array.shape, order=_order_of(array))
         parts = {0: array}
     else:
         parts = _by_rank(name, data, distribution, rank)
@@ -90,14 +89,21 @@ def checked_rank(name: str, distribution: Distribution | None, rank: Any) -> int
     return int(rank)
 
 
+def _order_of(array: AnyArray) -> Order:
+    """The order in which a whole array is kept: its own if that has a name, else row-major."""
+    if isinstance(array, TiledArray):
+        return array.order
+    return "C" if in_order(array, "C") or not in_order(array, "F") else "F"
+
+
 def _by_rank(
     name: str, data: Any, distribution: Distribution, rank: int | None
-) -> dict[int, NDArray[Any]]:
+) -> dict[int, AnyArray]:
     if rank is not None:
-        return {rank: np.asarray(data)}
+        return {rank: as_array(data)}
     if isinstance(data, np.ndarray) or not isinstance(data, Sequence):
         if distribution.size == 1:
-            return {0: np.asarray(data)}
+            return {0: as_array(data)}
         raise InconsistentError(
             f"CDO {name!r}: one array was given, expected {_expected(distribution, rank)};"
             " distribution.split(array) makes one"
@@ -106,7 +112,7 @@ def _by_rank(
         raise InconsistentError(
             f"CDO {name!r}: {len(data)} parts were given, expected {_expected(distribution, rank)}"
         )
-    return {number: np.asarray(part) for number, part in enumerate(data)}
+    return {number: as_array(part) for number, part in enumerate(data)}
 
 
 def _expected(distribution: Distribution, rank: int | None) -> str:

@@ -1,4 +1,7 @@
-"""Parts as flat bytes and back, without a copy."""
+"""Parts as flat bytes and back, without a copy.
+
+A part in tiles counts with all that pads them; pieces of it travel without padding.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layouts.orders import Order, slowest_first
+from layouts.orders import Order, Tiled, slowest_first
+from layouts.tiled import AnyArray, TiledArray
 
-__all__ = ["as_bytes", "as_part", "element"]
+__all__ = ["as_bytes", "as_part", "element", "message_order"]
 
 
 def element(itemsize: int) -> np.dtype[Any]:
@@ -18,8 +22,15 @@ def element(itemsize: int) -> np.dtype[Any]:
     return np.dtype(f"V{itemsize}")
 
 
-def as_bytes(array: NDArray[Any], order: Order) -> NDArray[np.uint8]:
+def message_order(order: Order) -> str | tuple[int, ...]:
+    """The order in which pieces of a part in ``order`` travel: for tiles, that within a tile."""
+    return order.inner if isinstance(order, Tiled) else order
+
+
+def as_bytes(array: AnyArray, order: Order) -> NDArray[np.uint8]:
     """The bytes of an array that lies in memory in ``order``; a view."""
+    if isinstance(array, TiledArray):
+        return array.memory
     if array.nbytes == 0:
         return np.empty(0, np.uint8)
     memory = array.transpose(slowest_first(order, array.ndim))
@@ -31,8 +42,10 @@ def as_part(
     shape: Sequence[int],
     dtype: np.dtype[Any],
     order: Order,
-) -> NDArray[Any]:
-    """The array whose bytes in ``order`` are ``memory``; a view."""
+) -> Any:
+    """The array whose bytes in ``order`` are ``memory``; a view, a `TiledArray` for tiles."""
+    if isinstance(order, Tiled):
+        return TiledArray.from_memory(memory, shape, order, dtype)
     axes = slowest_first(order, len(shape))
     if not len(memory):
         return np.empty(shape, dtype)

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from distributed.core import ConnectionPool
 from distributed.protocol.serialize import to_serialize
-from numpy.typing import NDArray
 
 import kernels
 from layouts import Distribution, convert, plan
 from layouts.orders import in_order
+from layouts.tiled import AnyArray, move
 from maestro.config import get_bytes, get_number
 from maestro.errors import DataLostError
-from maestro.payload import as_bytes, as_part
+from maestro.payload import as_bytes, as_part, message_order
 from maestro.report import Transfer
 
 __all__ = ["Source", "fetch", "store"]
@@ -43,7 +43,7 @@ async def store(
     rpc: ConnectionPool,
     source: Source,
     places: Mapping[int, str],
-    parts: Mapping[int, NDArray[Any]],
+    parts: Mapping[int, AnyArray],
 ) -> None:
     """Bring parts to their nodes.
 
@@ -57,7 +57,7 @@ async def store(
     async def bring(rank: int) -> None:
         part, order = parts[rank], source.distribution.order
         if not in_order(part, order):
-            part = await asyncio.to_thread(convert, part, order)
+            part = await asyncio.to_thread(lambda: convert(part, order))
         memory = as_bytes(part, order)
         for offset in range(0, max(1, len(memory)), chunk):
             await _ask(
@@ -82,7 +82,7 @@ async def fetch(
     source: Source,
     nodes: Sequence[str],
     target: Distribution,
-    parts: Mapping[int, NDArray[Any]],
+    parts: Mapping[int, AnyArray],
 ) -> list[Transfer]:
     """Fill the parts of target ranks from the nodes that hold the source's, by source rank.
 
@@ -96,7 +96,7 @@ async def fetch(
     transfers: list[Transfer] = []
 
     async def pull(
-        transfer: Transfer, number: int, slab: Sequence[kernels.Pieces], part: NDArray[Any]
+        transfer: Transfer, number: int, slab: Sequence[kernels.Pieces], part: AnyArray
     ) -> None:
         begun = perf_counter()
         answer = await _ask(
@@ -112,9 +112,10 @@ async def fetch(
                 slab=number,
             ),
         )
-        message = as_part(answer["data"], kernels.shape(slab), source.dtype, target.order)
+        order = message_order(target.order)
+        message = as_part(answer["data"], kernels.shape(slab), source.dtype, order)
         pieces = [axis.unpacked() for axis in slab]
-        await asyncio.to_thread(kernels.move, part, message, pieces)
+        await asyncio.to_thread(move, part, message, pieces)
         transfer.bytes += message.nbytes
         transfer.messages += 1
         transfer.seconds += perf_counter() - begun

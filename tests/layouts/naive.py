@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated
+from layouts.orders import slowest_first
 
 
 def holds(kind, extent, ranks, coordinate):
@@ -42,6 +43,22 @@ def scatter(distribution: Distribution, array):
 def labels(shape):
     """An array in which every element is different and none is zero."""
     return np.arange(1, 1 + int(np.prod(shape, dtype=int)), dtype=np.int64).reshape(shape)
+
+
+def lies_at(shape, order):
+    """Where each element of an array lies in its memory, in elements from the first byte."""
+    n = len(shape)
+    grid = [-(-extent // tile) for extent, tile in zip(shape, order.tiles, strict=True)]
+    between, within = slowest_first(order.outer, n), slowest_first(order.inner, n)
+    places = np.zeros(shape, int)
+    for index in np.ndindex(*shape):
+        place = 0
+        for axis in between:
+            place = place * grid[axis] + index[axis] // order.tiles[axis]
+        for axis in within:
+            place = place * order.tiles[axis] + index[axis] % order.tiles[axis]
+        places[index] = place
+    return places, int(np.prod(grid, dtype=int) * np.prod(order.tiles, dtype=int))
 
 
 def matrix(source: Distribution, target: Distribution):

@@ -6,7 +6,7 @@ import math
 
 from hypothesis import strategies as st
 
-from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated
+from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated, Tiled
 
 shapes = st.lists(st.integers(0, 12), min_size=0, max_size=4).map(tuple)
 
@@ -27,18 +27,32 @@ def kinds(draw, extent, ranks):
             return Replicated()
 
 
+def plain_orders(ndim):
+    return st.one_of(st.sampled_from(["C", "F"]), st.permutations(range(ndim)).map(tuple))
+
+
 @st.composite
-def distributions(draw, shape, most_ranks=12):
+def tiled(draw, ndim, longest=5):
+    """Tiles of any extents, elements and tiles in any order."""
+    tiles = draw(st.lists(st.integers(1, longest), min_size=ndim, max_size=ndim))
+    return Tiled(tiles, draw(plain_orders(ndim)), draw(plain_orders(ndim)))
+
+
+def orders(ndim):
+    return st.one_of(plain_orders(ndim), tiled(ndim))
+
+
+@st.composite
+def distributions(draw, shape, most_ranks=12, orders=plain_orders):
     grid = []
     for _ in shape:
         grid.append(draw(st.integers(1, max(1, min(5, most_ranks // math.prod(grid))))))
     axes = [draw(kinds(n, p)) for n, p in zip(shape, grid, strict=True)]
-    order = draw(st.one_of(st.sampled_from(["C", "F"]), st.permutations(range(len(shape)))))
-    return Distribution(shape, grid, axes, order if isinstance(order, str) else tuple(order))
+    return Distribution(shape, grid, axes, draw(orders(len(shape))))
 
 
 @st.composite
 def pairs(draw, shapes=shapes):
     """Two distributions of one shape."""
     shape = draw(shapes)
-    return draw(distributions(shape)), draw(distributions(shape))
+    return draw(distributions(shape, orders=orders)), draw(distributions(shape, orders=orders))

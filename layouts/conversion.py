@@ -1,0 +1,230 @@
+"""One array in another memory order, of another type, or both: one pass over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+import kernels
+from kernels import Pieces
+from kernels.checks import check_dtype, check_writeable
+from kernels.threads import check_threads
+from layouts.casting import cast
+from layouts.orders import Order, Tiled, empty, in_order, normalize, slowest_first
+from layouts.tiled import AnyArray, TiledArray, move
+
+__all__ = ["Casting", "convert"]
+
+Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+
+#: Up to here NumPy casts and transposes in one call faster than we can prepare to.
+SMALL_ELEMENTS = 1 << 15
+
+
+@overload
+def convert(
+    array: ArrayLike | TiledArray,
+    order: str | tuple[int, ...] = "C",
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: Casting = "unsafe",
+) -> NDArray[Any]: ...
+@overload
+def convert(
+    array: ArrayLike | TiledArray,
+    order: Tiled,
+    out: TiledArray | None = None,
+    threads: int | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: Casting = "unsafe",
+) -> TiledArray: ...
+@overload
+def convert(
+    array: ArrayLike | TiledArray,
+    order: Order = "C",
+    out: NDArray[Any] | TiledArray | None = None,
+    threads: int | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: Casting = "unsafe",
+) -> NDArray[Any] | TiledArray: ...
+def convert(
+    array: ArrayLike | TiledArray,
+    order: Order = "C",
+    out: NDArray[Any] | TiledArray | None = None,
+    threads: int | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: Casting = "unsafe",
+) -> NDArray[Any] | TiledArray:
+    """Copy an array into another memory order, another type, or both in one pass.
+
+    Parameters
+    ----------
+    array : array_like or TiledArray
+        Any shape, strides and dtype except those that hold Python objects.
+    order : "C", "F", tuple of int, or Tiled
+        Order of the result in memory; a tuple names the axes, slowest first.
+    out : ndarray or TiledArray, optional
+        Where to write: of the array's shape and the result's dtype, in memory not shared with the
+        array, lying in ``order``. A new array by default.
+    threads : int, optional
+        Threads to use; chosen by size by default.
+    dtype : dtype, optional
+        Type of the result, byte order included; the array's own by default.
+    casting : "no", "equiv", "safe", "same_kind" or "unsafe"
+        Which changes of type are allowed, as in `numpy.ndarray.astype`: by default all that NumPy
+        knows, also those that lose something.
+
+    Returns
+    -------
+    ndarray or TiledArray
+        ``out``, or a new array; never a view of ``array``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``out`` does not fit, ``order`` is no order of the array's axes, or ``casting`` does not
+        allow the change of type.
+
+    Warns
+    -----
+    ComplexWarning, RuntimeWarning
+        As NumPy does for the same cast, each once: where imaginary parts are dropped, and where
+        values don't fit. The latter follow `numpy.errstate`.
+
+    Notes
+    -----
+    Values are those of ``np.asarray(array).astype(dtype, casting=casting)``; NumPy's own loops cast
+    them, in blocks that stay in cache. Two changes of type go through a temporary array: strings
+    to datetimes of no given unit, and records with complex fields.
+
+    Examples
+    --------
+    >>> a = np.arange(6).reshape(2, 3)
+    >>> b = convert(a, order="F")
+    >>> b.flags.f_contiguous, bool((a == b).all())
+    (True, True)
+    >>> convert(a, order="F", dtype=">f4").dtype
+    dtype('>f4')
+    >>> convert(a, order=Tiled((2, 2))).tiles.shape
+    (1, 2, 2, 2)
+    """
+    if not isinstance(array, TiledArray):
+        array = np.asarray(array)
+        if dtype is None and not isinstance(order, Tiled):
+            return _reordered(array, order, out, threads)
+        check_dtype(array.dtype, "array")
+    if dtype is not None:
+        wanted = _checked(np.dtype(dtype))
+        if out is None and array.size <= SMALL_ELEMENTS and not isinstance(order, Tiled):
+            check_threads(threads)
+            return _small(np.asarray(array), order, wanted, casting)
+        if _needs_whole(array.dtype, wanted):
+            array = np.asarray(array).astype(wanted, casting=casting)
+            wanted = array.dtype
+        else:
+            # The cast of nothing says what the type is in full, whether it is allowed, and what
+            # NumPy warns of.
+            wanted = np.empty(0, array.dtype).astype(wanted, casting=casting).dtype
+    else:
+        wanted = array.dtype
+    order = normalize(order, array.ndim)
+    if out is None:
+        out = empty(array.shape, wanted, order)
+    else:
+        _check_out(out, array.shape, wanted, order)
+    if wanted == array.dtype:
+        move(out, array, [Pieces.whole(n) for n in array.shape], threads)
+    else:
+        cast(out, array, threads)
+    return out
+
+
+def _reordered(
+    array: NDArray[Any],
+    order: str | tuple[int, ...],
+    out: NDArray[Any] | TiledArray | None,
+    threads: int | None,
+) -> NDArray[Any]:
+    """A plain array of the same type in another plain order: a permutation in C order.
+
+    The axes of both, slowest of the result first, make it one.
+    """
+    if out is not None:
+        _check_out(out, array.shape, array.dtype, order)
+        plain: Any = out
+        axes = slowest_first(order, array.ndim)
+        kernels.permute(array, axes, out=plain.transpose(axes), threads=threads)
+        return plain  # type: ignore[no-any-return]
+    if isinstance(order, str):
+        if order == "C":
+            return kernels.permute(array, range(array.ndim), threads=threads)
+        if order == "F":
+            return kernels.permute(array.T, range(array.ndim), threads=threads).T
+    axes = slowest_first(order, array.ndim)
+    return kernels.permute(array, axes, threads=threads).transpose(_inverse(axes))
+
+
+def _small(
+    array: NDArray[Any], order: str | Sequence[int], dtype: np.dtype[Any], casting: Casting
+) -> NDArray[Any]:
+    if isinstance(order, str) and order in ("C", "F"):
+        plain: Any = array
+        return plain.astype(dtype, order, casting, subok=False)  # type: ignore[no-any-return]
+    axes = slowest_first(order, array.ndim)
+    return array.transpose(axes).astype(dtype, "C", casting).transpose(_inverse(axes))
+
+
+def _inverse(axes: Sequence[int]) -> list[int]:
+    inverse = [0] * len(axes)
+    for position, axis in enumerate(axes):
+        inverse[axis] = position
+    return inverse
+
+
+def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    check_dtype(dtype, "the result")
+    if dtype.subdtype is not None:
+        raise TypeError(f"dtype: got {dtype}, which adds axes; expected a type of one element")
+    return dtype
+
+
+def _needs_whole(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Whether the result's type depends on the values, or NumPy would warn block by block."""
+    if target.kind in "mM" and source.kind in "SU":
+        return np.datetime_data(target)[0] == "generic"
+    return source.fields is not None and _has_complex(source)
+
+
+def _has_complex(dtype: np.dtype[Any]) -> bool:
+    if dtype.fields is None:
+        return dtype.base.kind == "c"
+    return any(_has_complex(field[0].base) for field in dtype.fields.values())
+
+
+def _check_out(out: AnyArray, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
+    if not isinstance(out, np.ndarray | TiledArray):
+        raise TypeError(f"out: got {type(out).__name__}, expected an array")
+    if out.shape != shape:
+        raise ValueError(f"out: its shape is {out.shape}, expected {shape}")
+    if isinstance(out, TiledArray):
+        if out.order != order:
+            raise ValueError(f"out: its order is {out.order}, expected {order!r}")
+        check_writeable(out.tiles, "out")
+    else:
+        if isinstance(order, Tiled):
+            raise TypeError(f"out: got a plain array, expected a TiledArray in order {order}")
+        if not in_order(out, order):
+            raise ValueError(
+                f"out: its strides are {out.strides}, expected memory in order {order!r}"
+            )
+        check_writeable(out, "out")
+    if out.dtype != dtype:
+        raise TypeError(f"out: its dtype is {out.dtype}, expected {dtype}")

@@ -9,7 +9,7 @@ to              (8, 8) over 4x1 ranks: Block x Block, order F
 kept            128 B (25% of 512 B)
 moved           384 B in 6 messages
 largest message 64 B
-peak memory     256 B per rank (its source and its target part)
+peak memory     256 B at rank 0: source part 128 B, target part 128 B
 """
 
 import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)

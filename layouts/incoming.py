@@ -18,19 +18,19 @@ from layouts.numbers import as_count, as_rank
 __all__ = ["Incoming", "copy_coordinate"]
 
 
-def copy_coordinate(source: Distribution, axis: int, target_ranks: Int64) -> Int64:
-    """Which of the copies along a replicated source axis each target rank reads.
+def copy_coordinate(source: Distribution, axis: int, places: Int64) -> Int64:
+    """Which of the copies along a replicated source axis is read at each place.
 
-    The nearest: the one in the grid slice where the rank itself stands as a source, so that a rank
-    that holds a copy reads its own. Ranks beyond the source's go round, to spread the load.
+    The nearest: the one in the grid slice of the source rank that lives there, so that a place
+    that holds a copy reads its own. Places beyond the source's go round, to spread the load.
     """
-    stand_ins = np.asarray(target_ranks) % source.size
+    stand_ins = np.asarray(places) % source.size
     return np.asarray(np.unravel_index(stand_ins, source.grid)[axis], np.int64)
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """What target rank ``rank`` gets from which source ranks.
+    """What target rank ``rank``, living at place ``place``, gets from which source ranks.
 
     Examples
     --------
@@ -46,6 +46,7 @@ class Incoming:
     source: Distribution
     target: Distribution
     rank: int
+    place: int
 
     @cached_property
     def coordinates(self) -> tuple[int, ...]:
@@ -60,7 +61,7 @@ class Incoming:
         for axis, (source, target, coordinate) in enumerate(pairs):
             counts = overlay.senders(source, target, coordinate)
             if isinstance(source, Whole):
-                copy = copy_coordinate(self.source, axis, np.array([self.rank]))
+                copy = copy_coordinate(self.source, axis, np.array([self.place]))
                 found = copy[counts[copy] > 0]
             else:
                 found = np.flatnonzero(counts)
@@ -68,7 +69,7 @@ class Incoming:
         return tuple(result)
 
     def __len__(self) -> int:
-        """Number of source ranks that send anything, the rank itself included."""
+        """Number of source ranks that send anything, the one at the same place included."""
         return math.prod(len(found) for found, _ in self.senders)
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Pieces, ...]]]:

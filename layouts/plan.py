@@ -12,7 +12,6 @@ and one rank's share of it is computed on its own (`Plan.incoming`)::
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,28 +20,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kernels
-from layouts import overlay
-from layouts.cost import Cost
-from layouts.cuts import Int64, Whole
+from layouts.cost import Cost, memory
+from layouts.cuts import Int64
 from layouts.distribution import Distribution
-from layouts.incoming import Incoming, copy_coordinate
+from layouts.incoming import Incoming
+from layouts.matrix import check_room, held, keep_what_is_read
 from layouts.numbers import as_count, as_rank
+from layouts.relabelling import Links, best_places
 
 __all__ = ["Plan", "plan"]
 
 
-def plan(source: Distribution, target: Distribution) -> Plan:
+def plan(
+    source: Distribution,
+    target: Distribution,
+    relabel: bool = False,
+    links: Links | None = None,
+) -> Plan:
     """Plan the way from one distribution to another.
 
     Parameters
     ----------
     source, target : Distribution
         Of the same shape; grids, kinds, numbers of ranks and orders may all differ.
+    relabel : bool
+        Choose where each target rank lives, so that the fewest bytes move: ``plan.places`` and
+        ``plan.labels`` say what was chosen. By default rank ``k`` of both sides lives at place
+        ``k``. Exact and dense: for some thousands of ranks.
+    links : array_like of shape (source.size, target.size), or callable, optional
+        With ``relabel``: cost per byte from where source rank ``s`` lives to place ``p``, as
+        ``links[s, p]`` or ``links(s, p)``, so that what moves costs the least; `link_costs` makes
+        such a matrix from processes and hosts. By default 0 where ``s == p`` and 1 elsewhere.
 
     Raises
     ------
     ValueError
-        If the shapes differ.
+        If the shapes differ, there are too many ranks to relabel, or ``links`` do not fit.
     TypeError
         If one is no Distribution.
 
@@ -54,16 +67,35 @@ def plan(source: Distribution, target: Distribution) -> Plan:
     >>> plan(source, target).matrix(itemsize=8)
     array([[16, 16, 16],
            [16, 16, 16]])
+
+    >>> from layouts import Irregular
+    >>> backwards = Distribution((12,), grid=(2,), axes=(Irregular([0, 2, 12]),))
+    >>> blocks = Distribution((12,), grid=(2,), axes=(Irregular([0, 10, 12]),))
+    >>> better = plan(blocks, backwards, relabel=True)
+    >>> better.labels, better.cost().moved, plan(blocks, backwards).cost().moved
+    (array([1, 0]), 32, 64)
     """
-    return Plan(source, target)
+    bare = Plan(source, target)
+    if relabel:
+        return Plan(source, target, best_places(source, target, links))
+    if links is not None:
+        raise ValueError("links: got them without relabel=True, which alone looks at them")
+    return bare
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to go from ``source`` to ``target``; made by `plan`."""
+    """How to go from ``source`` to ``target``; made by `plan`.
+
+    Rank ``k`` of the source lives at place ``k``. So does rank ``k`` of the target, unless
+    ``relabelled`` says otherwise: the place of each target rank, a permutation. Relabelling changes
+    where a target rank lives, and hence what is kept and what moves; never what a rank holds, nor
+    how ranks are numbered here.
+    """
 
     source: Distribution
     target: Distribution
+    relabelled: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, given in (("source", self.source), ("target", self.target)):
@@ -74,9 +106,34 @@ class Plan:
                 f"target: its shape is {self.target.shape}, expected the source's"
                 f" {self.source.shape}"
             )
+        if self.relabelled is not None:
+            object.__setattr__(self, "relabelled", self._permutation(self.relabelled))
+
+    def _permutation(self, places: Sequence[int]) -> tuple[int, ...]:
+        given = tuple(as_rank(place, self.target.size, "relabelled") for place in places)
+        if len(given) != self.target.size or len(set(given)) != len(given):
+            raise ValueError(
+                f"relabelled: got {len(given)} places, {len(set(given))} of them different,"
+                f" expected a permutation of 0 to {self.target.size - 1}"
+            )
+        return given
+
+    @property
+    def places(self) -> Int64:
+        """The place of each target rank, shape ``(target.size,)``."""
+        if self.relabelled is None:
+            return np.arange(self.target.size)
+        return np.array(self.relabelled, np.int64)
+
+    @property
+    def labels(self) -> Int64:
+        """The target rank that lives at each place: the inverse of `places`."""
+        return np.asarray(np.argsort(self.places), np.int64)
 
     def matrix(self, itemsize: int) -> Int64:
-        """Bytes that each source rank gives to each target rank, its own share included.
+        """Bytes that each source rank gives to each target rank, what stays in place included.
+
+        Target rank ``t`` keeps what source rank ``places[t]`` gives it, if there is one.
 
         Parameters
         ----------
@@ -93,21 +150,11 @@ class Plan:
             If the matrix would need more than half of this machine's memory.
         """
         itemsize = as_count(itemsize, "itemsize")
-        rows, columns = self.source.size, self.target.size
-        need, have = 3 * 8 * rows * columns, _physical_memory() // 2
-        if need > have:
-            raise MemoryError(
-                f"matrix: {rows} x {columns} ranks need {need} bytes, expected at most {have};"
-                " incoming(rank) gives one rank's share alone"
-            )
-        result = np.full((1, 1), itemsize, np.int64)
-        for source, target in zip(self.source.cuts, self.target.cuts, strict=True):
-            result = np.kron(result, overlay.shared(source, target))
-        for axis, cut in enumerate(self.source.cuts):
-            if isinstance(cut, Whole) and cut.ranks > 1:
-                held = np.unravel_index(np.arange(rows), self.source.grid)[axis]
-                read = copy_coordinate(self.source, axis, np.arange(columns))
-                result *= held[:, np.newaxis] == read
+        ranks = self.source.size, self.target.size
+        check_room("matrix", *ranks, 3, "incoming(rank) gives one rank's share alone")
+        result = held(self.source, self.target)
+        result *= itemsize
+        keep_what_is_read(result, self.source, self.places)
         return result
 
     def incoming(self, rank: int) -> Incoming:
@@ -118,21 +165,43 @@ class Plan:
         IndexError
             If there is no such rank.
         """
-        return Incoming(self.source, self.target, as_rank(rank, self.target.size))
+        rank = as_rank(rank, self.target.size)
+        place = rank if self.relabelled is None else self.relabelled[rank]
+        return Incoming(self.source, self.target, rank, place)
 
-    def cost(self, itemsize: int = 8) -> Cost:
-        """Bytes kept and moved, messages, largest message and memory, as numbers."""
-        return Cost.of(self.source, self.target, itemsize)
+    def cost(self, itemsize: int = 8, buffers: int = 0) -> Cost:
+        """Bytes kept and moved, messages, largest message and memory, as numbers.
 
-    def explain(self, itemsize: int = 8) -> str:
+        Parameters
+        ----------
+        itemsize : int
+            Bytes per element.
+        buffers : int
+            Bytes of transfer buffers that every place has besides its parts.
+        """
+        return Cost.of(self.source, self.target, itemsize, buffers, self.relabelled)
+
+    def memory(self, itemsize: int = 8, buffers: int = 0) -> Int64:
+        """The most array bytes at each place at once; see `Cost` for what is counted.
+
+        Returns
+        -------
+        int64 array, shape (max(source.size, target.size),)
+        """
+        terms = memory(self.source, self.target, itemsize, buffers, self.relabelled)
+        return np.asarray(terms.sum(axis=0), np.int64)
+
+    def explain(self, itemsize: int = 8, buffers: int = 0) -> str:
         """The plan in words: what stays, what moves, in how many messages, and the memory needed.
 
         Parameters
         ----------
         itemsize : int
             Bytes per element.
+        buffers : int
+            Bytes of transfer buffers that every place has besides its parts.
         """
-        return str(self.cost(itemsize))
+        return str(self.cost(itemsize, buffers))
 
     def execute(
         self, parts: Sequence[NDArray[Any]], threads: int | None = None
@@ -150,7 +219,8 @@ class Plan:
         Returns
         -------
         list of ndarray
-            The target ranks' parts, in rank order: new arrays in the target's order.
+            The target ranks' parts, in rank order (also of a relabelled plan): new arrays in the
+            target's order.
 
         Raises
         ------
@@ -182,8 +252,3 @@ class Plan:
                     " parts[0]"
                 )
         return arrays
-
-
-def _physical_memory() -> int:
-    """Bytes of memory in this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

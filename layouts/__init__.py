@@ -18,6 +18,7 @@ from layouts.axes import Block, BlockCyclic, Cyclic, Irregular, Kind, Replicated
 from layouts.cost import Cost
 from layouts.distribution import Distribution
 from layouts.incoming import Incoming
+from layouts.links import LinkCosts, Place, link_bytes, link_costs
 from layouts.orders import convert
 from layouts.plan import Plan, plan
 
@@ -30,8 +31,12 @@ __all__ = [
     "Incoming",
     "Irregular",
     "Kind",
+    "LinkCosts",
+    "Place",
     "Plan",
     "Replicated",
     "convert",
+    "link_bytes",
+    "link_costs",
     "plan",
 ]

@@ -199,7 +199,7 @@ def test_memory_is_looked_at_before_it_is_taken():
     many = Distribution((4000,), (4000,))
     with (
         mock.patch.object(dense, "_physical_memory", return_value=10**9),
-        pytest.raises(MemoryError, match="relabel: 4000 x 4000 ranks need 640000000 bytes"),
+        pytest.raises(MemoryError, match="relabel: 4000 x 4000 ranks need 512000000 bytes"),
     ):
         plan(many, many, relabel=True)
 

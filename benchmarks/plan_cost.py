@@ -245,7 +245,8 @@ def main() -> None:
     rows += [time_incoming(*pair, SIDE, options.repeat) for pair in pairs]
     rows += [time_incoming(*pair, COPRIME, options.repeat) for pair in pairs]
     rows += [time_explain(side, options.repeat) for side in (100, 1000)]
-    rows += [*time_relabel((40, 25), options.repeat), *time_relabel((80, 50), options.repeat)]
+    for grid in [(40, 25), (80, 50)][: 1 + (options.size >= 1024)]:
+        rows += time_relabel(grid, options.repeat)
     rows.append(time_import("numpy", None, options.repeat))
     rows += [time_import(package, IMPORT_BAR, options.repeat) for package in ("kernels", "layouts")]
     print(table(HEAD, (row.cells() for row in rows)))

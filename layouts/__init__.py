@@ -14,7 +14,7 @@ peak memory     256 B at rank 0: source part 128 B, target part 128 B
 
 import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
 
-from layouts.axes import Block, BlockCyclic, Cyclic, Irregular, Kind, Replicated
+from layouts.axes import Block, BlockCyclic, Cyclic, Irregular, Kind, Replicated, Section
 from layouts.cost import Cost
 from layouts.distribution import Distribution
 from layouts.incoming import Incoming
@@ -35,6 +35,7 @@ __all__ = [
     "Place",
     "Plan",
     "Replicated",
+    "Section",
     "convert",
     "link_bytes",
     "link_costs",

@@ -76,7 +76,7 @@ class Cost:
         source: Distribution,
         target: Distribution,
         itemsize: int,
-        buffers: int = 0,
+        terms: Int64,
         relabelled: Sequence[int] | None = None,
     ) -> Cost:
         """Work out the figures in O(target ranks x axes) steps and memory.
@@ -84,11 +84,11 @@ class Cost:
         Parameters
         ----------
         source, target : Distribution
-            Of one shape.
+            Of one shape: of the whole array, or of the region that is brought.
         itemsize : int
             Bytes per element.
-        buffers : int
-            Bytes of transfer buffers at every place.
+        terms : int64 array
+            What is at each place, as of `memory`.
         relabelled : sequence of int, optional
             The place of each target rank, if not that of its number.
         """
@@ -100,7 +100,6 @@ class Cost:
         kept = before = int(traffic.kept.sum()) * itemsize
         if relabelled is not None:
             before = int(_Traffic.of(source, target, ranks).kept.sum()) * itemsize
-        terms = memory(source, target, itemsize, buffers, relabelled)
         together = terms.sum(axis=0)
         place = int(together.argmax())
         return cls(
@@ -160,7 +159,7 @@ def memory(
     buffers: int = 0,
     relabelled: Sequence[int] | None = None,
 ) -> Int64:
-    """Array bytes at each place: source part, target part, buffers.
+    """Array bytes at each place: whole source part, target part, buffers.
 
     Returns
     -------

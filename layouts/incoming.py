@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +47,8 @@ class Incoming:
     target: Distribution
     rank: int
     place: int
+    whole: Distribution | None = None  # ... of which `source` is a section, from `start` on
+    start: tuple[int, ...] = ()
 
     @cached_property
     def coordinates(self) -> tuple[int, ...]:
@@ -105,6 +107,8 @@ class Incoming:
     def pieces(self, source: int) -> tuple[Pieces, ...]:
         """The pieces from one source rank, one `Pieces` per axis, as `kernels.move` takes them.
 
+        Offsets are those in the whole part of the source rank, also where only a region is read.
+
         Raises
         ------
         IndexError
@@ -119,6 +123,10 @@ class Incoming:
         if pieces is None:
             cuts = self.source.cuts[axis], self.target.cuts[axis]
             pieces = overlay.between(*cuts, coordinate, self.coordinates[axis])
+            if self.whole is not None:
+                start, place = (np.array(i, np.int64) for i in (self.start[axis], coordinate))
+                before = self.whole.cuts[axis].count_below(start, place)
+                pieces = replace(pieces, source=pieces.source + before)
             self._found[axis, coordinate] = pieces
         return pieces
 

@@ -13,7 +13,8 @@ and one rank's share of it is computed on its own (`Plan.incoming`)::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from layouts.distribution import Distribution
 from layouts.incoming import Incoming
 from layouts.matrix import check_room, held, keep_what_is_read
 from layouts.numbers import as_count, as_rank
+from layouts.regions import Region, normalize
 from layouts.relabelling import Links, best_places
 
 __all__ = ["Plan", "plan"]
@@ -36,6 +38,7 @@ def plan(
     target: Distribution,
     relabel: bool = False,
     links: Links | None = None,
+    region: Sequence[slice] | None = None,
 ) -> Plan:
     """Plan the way from one distribution to another.
 
@@ -51,11 +54,15 @@ def plan(
         With ``relabel``: cost per byte from where source rank ``s`` lives to place ``p``, as
         ``links[s, p]`` or ``links(s, p)``, so that what moves costs the least; `link_costs` makes
         such a matrix from processes and hosts. By default 0 where ``s == p`` and 1 elsewhere.
+    region : sequence of slice, optional
+        Global indices of the source's array, a slice of step 1 for each axis: only these are
+        brought. The target is then a distribution of the region, and so of its shape.
 
     Raises
     ------
     ValueError
-        If the shapes differ, there are too many ranks to relabel, or ``links`` do not fit.
+        If the shapes differ, the region is beyond the array, there are too many ranks to relabel,
+        or ``links`` do not fit.
     TypeError
         If one is no Distribution.
 
@@ -74,13 +81,21 @@ def plan(
     >>> better = plan(blocks, backwards, relabel=True)
     >>> better.labels, better.cost().moved, plan(blocks, backwards).cost().moved
     (array([1, 0]), 32, 64)
+
+    Indices 3 to 6 alone, wherever they are:
+
+    >>> parts = source.split(np.arange(12))
+    >>> plan(source, Distribution((4,)), region=[slice(3, 7)]).execute(parts)
+    [array([3, 4, 5, 6])]
     """
-    bare = Plan(source, target)
+    _check_distributions(source, target)
+    ends = None if region is None else normalize(region, source.shape)
+    usual = Plan(source, target, region=ends)
     if relabel:
-        return Plan(source, target, best_places(source, target, links))
+        return replace(usual, relabelled=best_places(usual.read, target, links))
     if links is not None:
         raise ValueError("links: got them without relabel=True, which alone looks at them")
-    return bare
+    return usual
 
 
 @dataclass(frozen=True)
@@ -91,20 +106,23 @@ class Plan:
     ``relabelled`` says otherwise: the place of each target rank, a permutation. Relabelling changes
     where a target rank lives, and hence what is kept and what moves; never what a rank holds, nor
     how ranks are numbered here.
+
+    With ``region``, the low and high end along each axis, only that of the source's array is
+    brought, and the target is a distribution of the region.
     """
 
     source: Distribution
     target: Distribution
     relabelled: tuple[int, ...] | None = None
+    region: Region | None = None
 
     def __post_init__(self) -> None:
-        for name, given in (("source", self.source), ("target", self.target)):
-            if not isinstance(given, Distribution):
-                raise TypeError(f"{name}: got {given!r}, expected a Distribution")
-        if self.source.shape != self.target.shape:
+        _check_distributions(self.source, self.target)
+        if self.read.shape != self.target.shape:
+            whose = "source" if self.region is None else "region"
             raise ValueError(
-                f"target: its shape is {self.target.shape}, expected the source's"
-                f" {self.source.shape}"
+                f"target: its shape is {self.target.shape}, expected the {whose}'s"
+                f" {self.read.shape}"
             )
         if self.relabelled is not None:
             object.__setattr__(self, "relabelled", self._permutation(self.relabelled))
@@ -117,6 +135,13 @@ class Plan:
                 f" expected a permutation of 0 to {self.target.size - 1}"
             )
         return given
+
+    @cached_property
+    def read(self) -> Distribution:
+        """What is read of the source: all of it, or its section in the region."""
+        if self.region is None:
+            return self.source
+        return self.source.section([slice(low, high) for low, high in self.region])
 
     @property
     def places(self) -> Int64:
@@ -152,9 +177,9 @@ class Plan:
         itemsize = as_count(itemsize, "itemsize")
         ranks = self.source.size, self.target.size
         check_room("matrix", *ranks, 3, "incoming(rank) gives one rank's share alone")
-        result = held(self.source, self.target)
+        result = held(self.read, self.target)
         result *= itemsize
-        keep_what_is_read(result, self.source, self.places)
+        keep_what_is_read(result, self.read, self.places)
         return result
 
     def incoming(self, rank: int) -> Incoming:
@@ -167,7 +192,10 @@ class Plan:
         """
         rank = as_rank(rank, self.target.size)
         place = rank if self.relabelled is None else self.relabelled[rank]
-        return Incoming(self.source, self.target, rank, place)
+        if self.region is None:
+            return Incoming(self.source, self.target, rank, place)
+        start = tuple(low for low, _ in self.region)
+        return Incoming(self.read, self.target, rank, place, self.source, start)
 
     def cost(self, itemsize: int = 8, buffers: int = 0) -> Cost:
         """Bytes kept and moved, messages, largest message and memory, as numbers.
@@ -179,7 +207,8 @@ class Plan:
         buffers : int
             Bytes of transfer buffers that every place has besides its parts.
         """
-        return Cost.of(self.source, self.target, itemsize, buffers, self.relabelled)
+        terms = memory(self.source, self.target, itemsize, buffers, self.relabelled)
+        return Cost.of(self.read, self.target, itemsize, terms, self.relabelled)
 
     def memory(self, itemsize: int = 8, buffers: int = 0) -> Int64:
         """The most array bytes at each place at once; see `Cost` for what is counted.
@@ -252,3 +281,9 @@ class Plan:
                     " parts[0]"
                 )
         return arrays
+
+
+def _check_distributions(source: Distribution, target: Distribution) -> None:
+    for name, given in (("source", source), ("target", target)):
+        if not isinstance(given, Distribution):
+            raise TypeError(f"{name}: got {given!r}, expected a Distribution")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated
+from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated, Section
 
 
 def holds(kind, extent, ranks, coordinate):
@@ -19,6 +19,9 @@ def holds(kind, extent, ranks, coordinate):
             return [i for i in range(extent) if bounds[coordinate] <= i < bounds[coordinate + 1]]
         case Replicated():
             return list(range(extent))
+        case Section(kind=inner, start=start, whole=whole):
+            held = holds(inner, whole, ranks, coordinate)
+            return [i - start for i in held if start <= i < start + extent]
     raise TypeError(kind)
 
 

@@ -10,6 +10,7 @@ incoming  ``plan(...).incoming(rank)`` between 10^6 and 10^6 ranks, 10^7 x 10^7 
           on each axis, and the pieces of one of them; the worst of three ranks;
           "a <-> b" goes from kind a to kind b on axis 0 and from b to a on axis 1
 explain   ``plan(...).explain()``, 2-D block-cyclic
+relabel   ``plan(..., relabel=True)``, 2-D, grids p x q -> q x p; SciPy's import not counted
 import    in fresh processes, NumPy's own import included; neither dask nor numba may be loaded
 """
 
@@ -175,6 +176,22 @@ def time_explain(side: int, repeat: int) -> Row:
     return Row(what, time(lambda s, t: plan(s, t).explain(), pair, repeat))
 
 
+def time_relabel(grid: tuple[int, int], repeat: int) -> Iterator[Row]:
+    """Time ``plan(source, target, relabel=True)`` onto the transposed grid."""
+    ranks = math.prod(grid)
+    for kind in (Block(), BlockCyclic(64)):
+
+        def pair(kind: Kind = kind) -> Pair:
+            shape = (20_000, 20_000)
+            return Distribution(shape, grid, (kind, kind)), Distribution(shape, grid[::-1])
+
+        usual, better = plan(*pair()).cost(), plan(*pair(), relabel=True).cost()
+        if better.moved > usual.moved or better.moved_before != usual.moved:
+            raise ArithmeticError(f"relabel: {ranks} ranks move more bytes than without it")
+        what = f"relabel   {ranks:,} -> {ranks:,} ranks, {kind!r} -> Block()"
+        yield Row(what, time(lambda s, t: plan(s, t, relabel=True), pair, repeat))
+
+
 def time(
     work: Callable[[Distribution, Distribution], object], pair: Callable[[], Pair], repeat: int
 ) -> Timing:
@@ -228,6 +245,8 @@ def main() -> None:
     rows += [time_incoming(*pair, SIDE, options.repeat) for pair in pairs]
     rows += [time_incoming(*pair, COPRIME, options.repeat) for pair in pairs]
     rows += [time_explain(side, options.repeat) for side in (100, 1000)]
+    for grid in [(40, 25), (80, 50)][: 1 + (options.size >= 1024)]:
+        rows += time_relabel(grid, options.repeat)
     rows.append(time_import("numpy", None, options.repeat))
     rows += [time_import(package, IMPORT_BAR, options.repeat) for package in ("kernels", "layouts")]
     print(table(HEAD, (row.cells() for row in rows)))

@@ -8,6 +8,7 @@ kind                          coordinate ``r`` of ``p`` holds, of ``n`` indices
 ``Cyclic()``                  every ``p``-th index from ``r``: ``BlockCyclic(1)``
 ``Irregular(bounds)``         ``[bounds[r], bounds[r+1])``; equal bounds make an empty part
 ``Replicated()``              all ``n`` indices: each coordinate has a copy
+``Section(kind, start, m)``   of those that ``kind`` gives it of ``m``, ``[start, start + n)``
 ============================  ==================================================================
 
 Each kind is a value that knows neither the extent nor the number of ranks; `Kind.cut` brings the
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from layouts.cuts import Bounds, Cut, RoundRobin, Whole
+from layouts.cuts import Bounds, Cut, RoundRobin, Whole, Window
 from layouts.numbers import as_count, as_index
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Irregular",
     "Kind",
     "Replicated",
+    "Section",
     "from_plain",
     "to_plain",
 ]
@@ -172,6 +174,50 @@ class Replicated(Kind):
         return Whole(extent, ranks)
 
 
+@dataclass(frozen=True, repr=False)
+class Section(Kind):
+    """The indices from ``start`` on of a longer axis, held where that axis' own kind puts them.
+
+    Parameters
+    ----------
+    kind : Kind
+        How the whole axis is cut.
+    start : int
+        Index on the whole axis that is index 0 here.
+    whole : int
+        Extent of the whole axis.
+
+    Examples
+    --------
+    >>> [Section(Block(), 5, 12).cut(4, 3).indices(r).tolist() for r in range(3)]
+    [[], [0, 1, 2], [3]]
+    """
+
+    kind: Kind
+    start: int
+    whole: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, Kind):
+            raise TypeError(f"Section kind: got {self.kind!r}, expected a kind such as Block()")
+        for name in ("start", "whole"):
+            object.__setattr__(self, name, as_index(getattr(self, name), f"Section {name}"))
+
+    def __repr__(self) -> str:
+        return f"Section({self.kind!r}, {self.start}, {self.whole})"
+
+    def cut(self, extent: int, ranks: int) -> Cut:
+        if self.start + extent > self.whole:
+            raise ValueError(
+                f"Section: {extent} indices from {self.start} on, expected them to end within the"
+                f" whole axis of {self.whole}"
+            )
+        whole = self.kind.cut(self.whole, ranks)
+        if isinstance(whole, Whole):
+            return Whole(extent, ranks)
+        return Window(extent, ranks, whole, self.start)
+
+
 def to_plain(kind: Kind) -> list[Any]:
     """A kind as its name and its argument, if any: what every message format can carry.
 
@@ -185,6 +231,8 @@ def to_plain(kind: Kind) -> list[Any]:
             return ["BlockCyclic", size]
         case Irregular(bounds=bounds):
             return ["Irregular", list(bounds)]
+        case Section(kind=inner, start=start, whole=whole):
+            return ["Section", to_plain(inner), start, whole]
     return [type(kind).__name__]
 
 
@@ -200,6 +248,9 @@ def from_plain(words: Sequence[Any]) -> Kind:
         kind.__name__: kind for kind in (Block, BlockCyclic, Irregular, Replicated)
     }
     name, *arguments = words
+    if name == "Section":
+        inner, start, whole = arguments
+        return Section(from_plain(inner), start, whole)
     if name not in kinds:
-        raise ValueError(f"axes: got {name!r}, expected one of {', '.join(kinds)}")
+        raise ValueError(f"axes: got {name!r}, expected one of {', '.join(kinds)}, Section")
     return kinds[name](*arguments)

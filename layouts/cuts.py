@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bounds", "Cut", "Int64", "RoundRobin", "Whole"]
+__all__ = ["Bounds", "Cut", "Int64", "RoundRobin", "Whole", "Window"]
 
 Int64: TypeAlias = NDArray[np.int64]
 
@@ -195,6 +195,50 @@ class Whole(Cut):
 
     def runs(self, coordinate: int, low: int, high: int) -> tuple[Int64, Int64]:
         return _clipped(0, self.extent, low, high)
+
+
+@dataclass(frozen=True)
+class Window(Cut):
+    """The indices ``[low, low + extent)`` of another cut, numbered from 0 (the section kind).
+
+    What repeats there repeats here. A window of a `Whole` is a `Whole`, not one of these.
+    """
+
+    inner: Cut
+    low: int
+
+    @property
+    def period(self) -> int:
+        return self.inner.period
+
+    def count_below(self, index: Int64, coordinate: Int64) -> Int64:
+        before = self.inner.count_below(np.array(self.low, np.int64), coordinate)
+        return self.inner.count_below(np.asarray(index) + self.low, coordinate) - before
+
+    def span(self, coordinate: int) -> tuple[int, int] | None:
+        whole = self.inner.span(coordinate)
+        if whole is None:
+            return None
+        low, high = (min(max(edge - self.low, 0), self.extent) for edge in whole)
+        return low, high
+
+    def block_at(self, index: Int64) -> Int64:
+        first = self.inner.block_at(np.array(self.low, np.int64))
+        return np.asarray(self.inner.block_at(index + self.low) - first, np.int64)
+
+    def edge(self, block: Int64) -> Int64:
+        first = self.inner.block_at(np.array(self.low, np.int64))
+        return np.maximum(self.inner.edge(block + first) - self.low, 0)
+
+    def owner(self, index: Int64) -> Int64:
+        return self.inner.owner(np.asarray(index) + self.low)
+
+    def runs(self, coordinate: int, low: int, high: int) -> tuple[Int64, Int64]:
+        high = min(high, self.extent)
+        if low >= high:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        starts, stops = self.inner.runs(coordinate, low + self.low, high + self.low)
+        return starts - self.low, stops - self.low
 
 
 def _clipped(first: int, last: int, low: int, high: int) -> tuple[Int64, Int64]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from layouts import orders
-from layouts.axes import Block, Kind, from_plain, to_plain
+from layouts import orders, regions
+from layouts.axes import Block, Kind, Section, from_plain, to_plain
 from layouts.cuts import Cut, Int64
 from layouts.numbers import as_count, as_index, as_rank
 from layouts.tiled import AnyArray
@@ -175,6 +175,36 @@ class Distribution:
 
         whole = Distribution(self.shape, order=self.order)
         return plan(self, whole).execute(parts, threads=threads)[0]
+
+    def section(self, region: Sequence[slice]) -> Distribution:
+        """A region of the array, held by the same ranks: each has what it has of it, and no more.
+
+        Along each axis that is one range of the rank's part, which begins after
+        ``cuts[axis].count_below(start, coordinate)`` indices of the part.
+
+        Parameters
+        ----------
+        region : sequence of slice
+            Global indices, one slice of step 1 for each axis; their ends as in Python, but never
+            beyond the axis.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If they are not such slices.
+
+        Examples
+        --------
+        >>> d = Distribution((12, 4), grid=(3, 1)).section([slice(5, 9), slice(None)])
+        >>> d.shape, [d.local_shape(rank) for rank in range(3)]
+        ((4, 4), [(0, 4), (3, 4), (1, 4)])
+        """
+        ranges = regions.normalize(region, self.shape)
+        kinds = [
+            Section(kind, low, n)
+            for kind, (low, _), n in zip(self.axes, ranges, self.shape, strict=True)
+        ]
+        return Distribution([high - low for low, high in ranges], self.grid, kinds, self.order)
 
     def to_dict(self) -> dict[str, Any]:
         """The distribution in plain lists, numbers and strings, for messages and files.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,19 +18,19 @@ from layouts.numbers import as_count, as_rank
 __all__ = ["Incoming", "copy_coordinate"]
 
 
-def copy_coordinate(source: Distribution, axis: int, target_ranks: Int64) -> Int64:
-    """Which of the copies along a replicated source axis each target rank reads.
+def copy_coordinate(source: Distribution, axis: int, places: Int64) -> Int64:
+    """Which of the copies along a replicated source axis is read at each place.
 
-    The nearest: the one in the grid slice where the rank itself stands as a source, so that a rank
-    that holds a copy reads its own. Ranks beyond the source's go round, to spread the load.
+    The nearest: the one in the grid slice of the source rank that lives there, so that a place
+    that holds a copy reads its own. Places beyond the source's go round, to spread the load.
     """
-    stand_ins = np.asarray(target_ranks) % source.size
+    stand_ins = np.asarray(places) % source.size
     return np.asarray(np.unravel_index(stand_ins, source.grid)[axis], np.int64)
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """What target rank ``rank`` gets from which source ranks.
+    """What target rank ``rank``, living at place ``place``, gets from which source ranks.
 
     Examples
     --------
@@ -46,6 +46,9 @@ class Incoming:
     source: Distribution
     target: Distribution
     rank: int
+    place: int
+    whole: Distribution | None = None  # ... of which `source` is a section, from `start` on
+    start: tuple[int, ...] = ()
 
     @cached_property
     def coordinates(self) -> tuple[int, ...]:
@@ -60,7 +63,7 @@ class Incoming:
         for axis, (source, target, coordinate) in enumerate(pairs):
             counts = overlay.senders(source, target, coordinate)
             if isinstance(source, Whole):
-                copy = copy_coordinate(self.source, axis, np.array([self.rank]))
+                copy = copy_coordinate(self.source, axis, np.array([self.place]))
                 found = copy[counts[copy] > 0]
             else:
                 found = np.flatnonzero(counts)
@@ -68,7 +71,7 @@ class Incoming:
         return tuple(result)
 
     def __len__(self) -> int:
-        """Number of source ranks that send anything, the rank itself included."""
+        """Number of source ranks that send anything, the one at the same place included."""
         return math.prod(len(found) for found, _ in self.senders)
 
     def __iter__(self) -> Iterator[tuple[int, tuple[Pieces, ...]]]:
@@ -104,6 +107,8 @@ class Incoming:
     def pieces(self, source: int) -> tuple[Pieces, ...]:
         """The pieces from one source rank, one `Pieces` per axis, as `kernels.move` takes them.
 
+        Offsets are those in the whole part of the source rank, also where only a region is read.
+
         Raises
         ------
         IndexError
@@ -118,6 +123,10 @@ class Incoming:
         if pieces is None:
             cuts = self.source.cuts[axis], self.target.cuts[axis]
             pieces = overlay.between(*cuts, coordinate, self.coordinates[axis])
+            if self.whole is not None:
+                start, place = (np.array(i, np.int64) for i in (self.start[axis], coordinate))
+                before = self.whole.cuts[axis].count_below(start, place)
+                pieces = replace(pieces, source=pieces.source + before)
             self._found[axis, coordinate] = pieces
         return pieces
 

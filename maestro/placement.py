@@ -47,23 +47,36 @@ class Ledger:
         """Forget a node."""
         self.nodes.pop(node, None)
 
-    def reserve(self, sizes: Mapping[int, int]) -> dict[int, str] | None:
+    def reserve(
+        self, sizes: Mapping[int, int], near: Mapping[int, str] | None = None
+    ) -> dict[int, str] | None:
         """Promise room for a part of each rank; None, and nothing promised, if it is not there.
 
         The largest parts go first, each to the node that has the smallest share of its limit in
         use: so equal parts spread evenly.
+
+        Parameters
+        ----------
+        sizes : mapping of int to int
+            Bytes of each rank's part.
+        near : mapping of int to str, optional
+            Nodes that some of the ranks would rather be on: they are, while there is room, before
+            any others are placed; unless there is room for all only where this is not looked at.
+            Nodes that are not there are passed over.
         """
-        places: dict[int, str] = {}
+        places = self._reserve_near(sizes, near or {})
         heap = [(node.used / max(node.limit, 1), address) for address, node in self.nodes.items()]
         heapify(heap)
-        for rank, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        for rank, size in _largest_first(sizes):
+            if rank in places:
+                continue
             full = []
             while heap and not self._fits(heap[0][1], size):
                 full.append(heappop(heap))
             if not heap:
                 for taken, place in places.items():
                     self.release(place, sizes[taken])
-                return None
+                return self.reserve(sizes) if near else None
             _, address = heappop(heap)
             node = self.nodes[address]
             node.used += size
@@ -71,6 +84,15 @@ class Ledger:
             for entry in (*full, (node.used / max(node.limit, 1), address)):
                 heappush(heap, entry)
         return dict(sorted(places.items()))
+
+    def _reserve_near(self, sizes: Mapping[int, int], near: Mapping[int, str]) -> dict[int, str]:
+        places: dict[int, str] = {}
+        for rank, size in _largest_first(sizes):
+            address = near.get(rank)
+            if address in self.nodes and self._fits(address, size):
+                self.nodes[address].used += size
+                places[rank] = address
+        return places
 
     def _fits(self, address: str, size: int) -> bool:
         node = self.nodes[address]
@@ -86,3 +108,7 @@ class Ledger:
             f"{address} {node.limit - node.used} of {node.limit} bytes free"
             for address, node in self.nodes.items()
         )
+
+
+def _largest_first(sizes: Mapping[int, int]) -> list[tuple[int, int]]:
+    return sorted(sizes.items(), key=lambda item: (-item[1], item[0]))

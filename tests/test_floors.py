@@ -30,7 +30,7 @@ def declared():
 
 ALLOWED = {
     "kernels": {"kernels", "numpy", "numba", "llvmlite", GUARD},
-    "layouts": {"layouts", "kernels", "numpy", GUARD},
+    "layouts": {"layouts", "kernels", "numpy", "scipy", GUARD},
     "maestro": {"maestro", "layouts", "kernels", GUARD, *declared()},
 }
 
@@ -98,6 +98,17 @@ def test_floor_imports_only_what_it_may(floor):
     assert not wrong, f"{floor} may import {sorted(ALLOWED[floor])} and the standard library"
 
 
+def test_of_layouts_only_relabelling_needs_scipy():
+    """One subject, one file: plans are NumPy's and ours."""
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "layouts").rglob("*.py")
+        for name, _ in imports_of(path)
+        if name.partition(".")[0] == "scipy"
+    }
+    assert files <= {"layouts/relabelling.py"}
+
+
 def test_guard_imports_only_the_standard_library():
     names = {name.partition(".")[0] for name, _ in imports_of(ROOT / f"{GUARD}.py")}
     assert names <= STDLIB
@@ -136,9 +147,9 @@ def test_pure_modules_neither_act_nor_wait(name):
 
 
 @pytest.mark.parametrize("name", ["kernels", "layouts"])
-def test_lower_floors_load_neither_dask_nor_numba(name):
-    """Numba only when something is compiled: both import fast."""
-    heavy = {"dask", "distributed", "numba", "llvmlite"}
+def test_lower_floors_load_neither_dask_nor_numba_nor_scipy(name):
+    """Numba only when something is compiled, SciPy when ranks are relabelled: both import fast."""
+    heavy = {"dask", "distributed", "numba", "llvmlite", "scipy"}
     code = f"import sys, {name}; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated
+from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated, Section, Tiled
 from layouts.orders import slowest_first
 
 
@@ -20,6 +20,9 @@ def holds(kind, extent, ranks, coordinate):
             return [i for i in range(extent) if bounds[coordinate] <= i < bounds[coordinate + 1]]
         case Replicated():
             return list(range(extent))
+        case Section(kind=inner, start=start, whole=whole):
+            held = holds(inner, whole, ranks, coordinate)
+            return [i - start for i in held if start <= i < start + extent]
     raise TypeError(kind)
 
 
@@ -59,6 +62,14 @@ def lies_at(shape, order):
             place = place * order.tiles[axis] + index[axis] % order.tiles[axis]
         places[index] = place
     return places, int(np.prod(grid, dtype=int) * np.prod(order.tiles, dtype=int))
+
+
+def memory_size(distribution: Distribution, rank: int):
+    """Elements that a rank's part takes in memory, with what pads its tiles."""
+    shape = [len(held) for held in indices(distribution, rank)]
+    if isinstance(distribution.order, Tiled):
+        return lies_at(shape, distribution.order)[1]
+    return int(np.prod(shape, dtype=int))
 
 
 def matrix(source: Distribution, target: Distribution):

@@ -202,7 +202,7 @@ def test_explain_says_what_stays_and_what_moves():
         "kept            128.0 MiB (25% of 512.0 MiB)",
         "moved           384.0 MiB in 12 messages",
         "largest message 32.0 MiB",
-        "peak memory     256.0 MiB per rank (its source and its target part)",
+        "peak memory     256.0 MiB at rank 0: source part 128.0 MiB, target part 128.0 MiB",
     ]
 
 

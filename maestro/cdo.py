@@ -303,6 +303,8 @@ class Cdo:
                 async with asyncio.timeout(left):
                     result = await self._take(found, order, report, take)
                 served = True
+            except PoolTimeoutError:  # of a node; it says more
+                raise
             except TimeoutError:
                 raise PoolTimeoutError(
                     f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"

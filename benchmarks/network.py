@@ -6,13 +6,17 @@ bare comm          As many bytes over one Dask comm between two processes, in fr
                    nothing is packed, unpacked or looked at. The best of several sizes is shown
                    as well.
 limit              `np.copyto` of as many bytes, in memory that has been written before.
-demand             An app demands one rank of two from the nodes, in memory of its own that is not
-                   there yet: allocation, first touch, planning and packing count.
+fetch              One rank of two is fetched from a node into memory that has been written before:
+                   planning, packing and unpacking count. This is what compares with the bare comm,
+                   which drops what it receives.
   same cut         the parts are sent as they lie
   rows to columns  each message is packed, in the same order
   reversed         ... in the reversed order: column-major from row-major
+demand             The same as an app does it: into a new array, whose first touch counts too, with
+                   all that is said to the pool manager.
 offer              An app offers the array, copied into the node's memory.
-small              Four messages of 150 kB from four nodes: what a demand costs that is not bytes.
+small              Four messages of 150 kB from four nodes: from knowing where they are to having
+                   them, so what is not bytes.
 
 All take turns, in another order in each round; ratios are medians of the rounds' ratios.
 """
@@ -40,6 +44,7 @@ from measure import Timing, in_units, machine, table
 from layouts import Block, Distribution
 from maestro import connect as join
 from maestro.config import get_bytes
+from maestro.transfer import Source, fetch
 
 SPAWN = multiprocessing.get_context("spawn")
 SIZES = [1 << power for power in range(18, 27, 2)]
@@ -122,7 +127,11 @@ def contenders(
     piece = Distribution((4, 137, 137), (4, 1, 1))
     pieces = numbering.part(Distribution(piece.shape), 0)
     small.offer("small", piece.split(pieces), piece)
+    named = app.pool["field"]
+    what = Source("field", named.version, whole, array.dtype)
     flat = np.zeros(array.nbytes // 8) + 1, np.zeros(array.nbytes // 8) + 2
+    few = small.declare("small")
+    number_of_runs: dict[Distribution, int] = {}
     handles = [app.declare("field", d, rank=1) for d in (rows, columns, reverse)]
 
     def demanding(handle: Any) -> Callable[[], float]:
@@ -138,8 +147,25 @@ def contenders(
         handle.dispose()
         return seconds
 
+    def fetching(target: Distribution) -> Callable[[], float]:
+        part = target.empty(1, array.dtype)
+        part[...] = -1
+
+        async def bring() -> None:
+            link = app._link
+            parts = {1: part}
+            rpc, lives = link.client.rpc, link.lives
+            await fetch(rpc, what, named.nodes, target, parts, lives, lambda rank: None)
+            if number_of_runs[target] == 0:
+                numbering.check(target, 1, part)
+            number_of_runs[target] += 1
+
+        number_of_runs[target] = 0
+        return lambda: timed(lambda: app._link.run(bring))
+
     def demand_small() -> float:
-        return timed(lambda: small.demand("small"), None)
+        few.demand()
+        return few.report.seconds
 
     half, chunk = array.nbytes // 2, get_bytes("transfer.chunk")
     work: dict[str, Callable[[], float]] = {
@@ -150,6 +176,9 @@ def contenders(
             for size in SIZES
             if size != chunk
         },
+        "fetch, same cut": fetching(rows),
+        "fetch, rows to columns": fetching(columns),
+        "fetch, reversed": fetching(reverse),
         "demand, same cut": demanding(handles[0]),
         "demand, rows to columns": demanding(handles[1]),
         "demand, reversed": demanding(handles[2]),

@@ -190,7 +190,7 @@ def contenders(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=8192, help="rows and columns of the array")
+    parser.add_argument("--size", type=int, default=4096, help="rows and columns of the array")
     parser.add_argument("--repeat", type=int, default=9, help="rounds that count")
     options = parser.parse_args()
     if options.size < 16 or options.repeat < 1:

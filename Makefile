@@ -24,6 +24,7 @@ lint: $(READY)  ## ruff and mypy
 
 bench: $(READY)  ## the benchmarks, on a machine with nothing else to do
 	$(BIN)/python benchmarks/redistribution.py
+	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/plan_cost.py
 
 bench-kernels: $(READY)  ## the kernels beside np.copyto; the same

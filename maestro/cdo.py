@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import numpy as np
@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from layouts import Distribution
 from layouts.orders import Order
+from layouts.tiled import AnyArray
 from maestro import transfer
+from maestro.arrivals import Arrivals
 from maestro.attributes import Attributes
 from maestro.errors import (
     InconsistentError,
@@ -29,6 +31,9 @@ from maestro.offering import checked_rank, offering
 from maestro.report import Report
 
 __all__ = ["Cdo"]
+
+#: Takes a rank's part.
+Take: TypeAlias = Callable[[int, AnyArray], None]
 
 
 class Cdo:
@@ -178,6 +183,43 @@ class Cdo:
         """
         return self._link.run(self._demand, timeout, "C")
 
+    def demand_parts(self, timeout: float | None = None) -> Arrivals:
+        """Get the data part by part, each as soon as its own pieces are in.
+
+        No part waits for another, so a handle that speaks for many ranks can work on the first ones
+        while the last are under way. This object keeps no part that it has handed over.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds that it may take in all, from the first part asked for to the last that came;
+            without limit by default.
+
+        Returns
+        -------
+        Arrivals
+            To iterate over, with ``for`` or ``async for``: ranks and parts, as `demand` gives them.
+            The handle is demanded once the iteration has ended. Errors are those of `demand`;
+            parts handed over before one are good.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import maestro
+        >>> from layouts import Distribution
+        >>> with maestro.connect() as app:
+        ...     handle = app.offer("t2m", np.arange(6.0))
+        ...     cdo = app.declare("t2m", Distribution((6,), (2,)))
+        ...     for rank, part in sorted(cdo.demand_parts(), key=lambda found: found[0]):
+        ...         print(rank, part)
+        0 [0. 1. 2.]
+        1 [3. 4. 5.]
+        """
+        return Arrivals(
+            self._link,
+            lambda take: self._demand(timeout, "C", take),
+        )
+
     def dispose(self) -> Any:
         """Give the handle up. Arrays that it gave stay valid."""
         return self._link.run(self._dispose)
@@ -231,7 +273,9 @@ class Cdo:
                         self.name, answer["version"], given.distribution, given.dtype
                     )
                     rpc = self._link.client.rpc
-                    await transfer.store(rpc, source, answer["nodes"], given.parts)
+                    await transfer.store(
+                        rpc, source, answer["nodes"], given.parts, self._link.lives
+                    )
             except BaseException:
                 await self._tell("abort")
                 raise
@@ -250,7 +294,7 @@ class Cdo:
         with self._life.turn("retract"):
             await self._link.call("retract", handle=self._handle)
 
-    async def _demand(self, timeout: float | None, order: Order) -> Any:
+    async def _demand(self, timeout: float | None, order: Order, take: Take | None = None) -> Any:
         begun = perf_counter()
         async with self._turn("demand"):
             found = await self._link.call("demand", timeout=timeout, handle=self._handle)
@@ -259,8 +303,10 @@ class Cdo:
             try:
                 left = None if timeout is None else max(0.0, timeout - report.waited)
                 async with asyncio.timeout(left):
-                    result = await self._take(found, order, report)
+                    result = await self._take(found, order, report, take)
                 served = True
+            except PoolTimeoutError:  # of a node; it says more
+                raise
             except TimeoutError:
                 raise PoolTimeoutError(
                     f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"
@@ -273,7 +319,9 @@ class Cdo:
             self.report = report
             return result
 
-    async def _take(self, found: dict[str, Any], order: Order, report: Report) -> Any:
+    async def _take(
+        self, found: dict[str, Any], order: Order, report: Report, take: Take | None
+    ) -> Any:
         if found["distribution"] is None:
             if self.distribution is not None:
                 raise InconsistentError(
@@ -291,9 +339,22 @@ class Cdo:
                 f"CDO {self.name!r}: no memory for what is demanded: {error}"
             ) from None
         source = transfer.Source(self.name, found["version"], offered, dtype)
+
+        def arrived(rank: int) -> None:
+            if take is not None:
+                take(rank, parts.pop(rank))
+
         report.transfers = await transfer.fetch(
-            self._link.client.rpc, source, found["nodes"], target, parts
+            self._link.client.rpc,
+            source,
+            found["nodes"],
+            target,
+            parts,
+            self._link.lives,
+            arrived,
         )
+        if take is not None:
+            return None
         if self.distribution is None or self.rank is not None:
             return parts[ranks[0]]
         return list(parts.values())

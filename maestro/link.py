@@ -9,7 +9,7 @@ from typing import Any, cast
 from distributed import Client
 
 from maestro.config import get_seconds
-from maestro.errors import PoolLostError, PoolTimeoutError, from_wire
+from maestro.errors import MaestroError, PoolLostError, PoolTimeoutError, from_wire
 from maestro.messages import PROTOCOL
 
 __all__ = ["Link"]
@@ -84,6 +84,13 @@ class Link:
         if "error" in answer:
             raise from_wire(answer["error"])
         return answer["value"]
+
+    async def lives(self, node: str) -> bool:
+        """Whether the pool has this node, as far as its manager can be asked."""
+        try:
+            return node in (await self.call("list"))["nodes"]
+        except MaestroError:
+            return False
 
     @property
     def address(self) -> str:

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated, Section, Tiled
+from layouts import (
+    Block,
+    BlockCyclic,
+    Distribution,
+    Irregular,
+    Replicated,
+    Section,
+    Tiled,
+    TiledArray,
+)
 from layouts.orders import slowest_first
 
 
@@ -46,6 +55,12 @@ def scatter(distribution: Distribution, array):
 def labels(shape):
     """An array in which every element is different and none is zero."""
     return np.arange(1, 1 + int(np.prod(shape, dtype=int)), dtype=np.int64).reshape(shape)
+
+
+def fill(array, value):
+    """Set every element, and all that pads tiles."""
+    memory = array.tiles if isinstance(array, TiledArray) else array
+    memory[...] = value
 
 
 def lies_at(shape, order):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import numpy as np
 
@@ -69,3 +70,39 @@ def require_and_hang(address, results, name="t2m"):
         app.declare(name).require()
         results.put("required")
         signal.pause()
+
+
+def demand_slowly_and_hang(address, layout, results, name="t2m"):
+    """Take the first bytes of a demand, and no more, until killed."""
+    from maestro import pulling
+
+    place = pulling.unpack
+
+    def hang(*args):
+        place(*args)
+        results.put("under way")
+        time.sleep(600)
+
+    pulling.unpack = hang
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component="doomed") as app:
+        app.declare(name, distribution).demand()
+
+
+def offer_slowly_and_hang(address, layout, results, name="t2m"):
+    """Bring the first bytes of an offer, and no more, until killed."""
+    from maestro import bringing
+
+    to_send, sent = bringing.to_send, []
+
+    def hang(frames):
+        sent.append(frames)
+        if len(sent) == 3:
+            results.put("under way")
+            time.sleep(600)
+        return to_send(frames)
+
+    bringing.to_send = hang
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component="doomed") as app:
+        app.declare(name, distribution).offer(distribution.split(field(distribution)))

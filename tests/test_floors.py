@@ -16,7 +16,7 @@ GUARD = "_maestro_pool"
 # What decides, in maestro, apart from what does: values and a state machine without I/O or clock.
 PURE = (
     *("registry", "messages", "lifecycle", "errors", "attributes"),
-    *("selectors", "selectors.index", "timestamps"),
+    *("selectors", "selectors.index", "timestamps", "events", "eventlog", "subscriptions"),
 )
 IMPURE = {"dask", "distributed", "asyncio", "threading", "time", "socket"}
 

@@ -174,6 +174,7 @@ class Subscriptions:
         self._pass(time)
         told = {"subscription": subscription, "selector": selector, "kinds": list(new.kinds)}
         self._announce("subscribe", None, app, _NOTHING, told)
+        self._settle()
         self._subscriptions[subscription] = new
         if since is not None:
             self._replay(new, since)

@@ -17,6 +17,7 @@ GUARD = "_maestro_pool"
 PURE = (
     *("registry", "messages", "lifecycle", "errors", "attributes"),
     *("selectors", "selectors.index", "timestamps", "events", "eventlog", "subscriptions"),
+    *("schemas", "schemas.reading", "schemas.types", "schemas.core"),
 )
 IMPURE = {"dask", "distributed", "asyncio", "threading", "time", "socket"}
 

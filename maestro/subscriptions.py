@@ -20,7 +20,7 @@ who is interested, by an event of kind "release".
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -111,6 +111,7 @@ class Subscriptions:
         self.patience = patience
         self._limit = queue
         self._subscriptions: dict[str, _Subscription] = {}
+        self._by_app: dict[str, dict[str, None]] = {}
         self._indexes: dict[tuple[str, str], SelectorIndex[_Subscription]] = {}
         self._holds: dict[int, _Hold] = {}  # the order of their deadlines
         self._ended: deque[_Hold] = deque()  # ended without every acknowledgement, not told yet
@@ -176,6 +177,7 @@ class Subscriptions:
         self._announce("subscribe", None, app, _NOTHING, told)
         self._settle()
         self._subscriptions[subscription] = new
+        self._by_app.setdefault(app, {})[subscription] = None
         if since is not None:
             self._replay(new, since)
         for kind in new.kinds:
@@ -191,8 +193,8 @@ class Subscriptions:
     def leave(self, time: float, app: str, died: bool) -> None:
         """An app is gone, and its subscriptions with it."""
         self._pass(time)
-        for gone in [s for s in self._subscriptions.values() if s.app == app]:
-            self._forget(gone, "died" if died else "left")
+        for gone in list(self.of(app)):
+            self._forget(self._subscriptions[gone], "died" if died else "left")
         self._settle()
 
     def poll(self, subscription: str, count: int | None = None) -> list[Event]:
@@ -259,6 +261,14 @@ class Subscriptions:
         serial = self._announce(kind, name, app, attributes, payload, when)
         self._settle()
         return serial if serial in self._holds else None
+
+    def of(self, app: str) -> Collection[str]:
+        """The subscriptions of an app."""
+        return self._by_app.get(app, ())
+
+    def wanted_before(self, kinds: Iterable[str]) -> bool:
+        """Whether anybody asked to be told of such events before they happen."""
+        return any(("before", kind) in self._indexes for kind in kinds)
 
     @property
     def deadline(self) -> float | None:
@@ -380,7 +390,9 @@ class Subscriptions:
             self._announce("release", event.name, event.app, event.attributes, payload, but=behind)
 
     def _forget(self, gone: _Subscription, reason: str) -> None:
-        del self._subscriptions[gone.id]
+        del self._subscriptions[gone.id], self._by_app[gone.app][gone.id]
+        if not self._by_app[gone.app]:
+            del self._by_app[gone.app]
         for kind in gone.kinds:
             index = self._indexes[gone.when, kind]
             index.remove(gone, gone.selector)

@@ -16,7 +16,8 @@ GUARD = "_maestro_pool"
 # What decides, in maestro, apart from what does: values and a state machine without I/O or clock.
 PURE = (
     *("registry", "messages", "lifecycle", "errors", "attributes"),
-    *("selectors", "selectors.index", "timestamps", "events", "eventlog", "subscriptions"),
+    *("selectors", "selectors.index", "timestamps"),
+    *("events", "eventlog", "subscriptions", "bulletin"),
     *("schemas", "schemas.reading", "schemas.types", "schemas.core"),
 )
 IMPURE = {"dask", "distributed", "asyncio", "threading", "time", "socket"}

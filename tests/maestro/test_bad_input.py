@@ -326,7 +326,7 @@ SEAL = {
     [
         ({"call": "steal"}, "call: got 'steal', expected one of join, leave"),
         ({"call": "join"}, "call 'join': got the fields .'app'., expected"),
-        ({"call": "list", "protocol": 0}, "the app speaks version 0, expected 1"),
+        ({"call": "list", "protocol": 0}, "the app speaks version 0, expected 2"),
         ({"call": "list", "extra": 1}, "got the fields .'app', 'extra'., expected .'app'."),
         (
             {"call": "offer", "handle": "h", "dtype": "f8", "distribution": {"shape": [2]}},

@@ -18,6 +18,11 @@ from maestro.versions import Version
 
 __all__ = ["Bulletin"]
 
+#: Seconds for each event of a batch, and at most, that the next batch keeps from it: events that
+#: come thick are told in larger batches, for each answer costs the manager as much as a call.
+LULL = 0.0005
+LONGEST_LULL = 0.01
+
 _PACKED = 1024  # of so many events the bytes are kept, for the next subscriber
 
 
@@ -34,6 +39,9 @@ class Bulletin:
         self.subscriptions = subscriptions
         self.time = 0.0
         self.polls: dict[str, tuple[int, int | None]] = {}  # subscription -> request, most
+        # By subscription, when it was answered last, and how soon not to answer it again.
+        self._answered: dict[str, tuple[float, float]] = {}
+        self._due: dict[str, float] = {}  # polls that are answered a little later
         self._held: dict[int, m.Call] = {}  # serial -> a call that waits
         self._waits: dict[int, set[int]] = {}  # request -> serials it waits for
         self._pins: dict[int, tuple[str, Version]] = {}  # serial -> a version kept for it
@@ -104,9 +112,38 @@ class Bulletin:
         """What came of all this; see `Subscriptions.take`."""
         return self.subscriptions.take()
 
+    def put_off(self, subscription: str) -> bool:
+        """Whether a poll that could be answered is so soon after the last that it has to wait."""
+        answered, lull = self._answered.get(subscription, (0.0, 0.0))
+        if answered <= self.time < answered + lull:  # if earlier, a clock was set back
+            self._due[subscription] = answered + lull
+            return True
+        return False
+
+    def due(self) -> list[str]:
+        """The subscriptions whose polls have waited long enough, each told once."""
+        due = [subscription for subscription, due in self._due.items() if due <= self.time]
+        for subscription in due:
+            del self._due[subscription]
+        return due
+
+    def forget(self, subscription: str) -> None:
+        """A subscription has ended."""
+        self._answered.pop(subscription, None)
+        self._due.pop(subscription, None)
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` has something to do next."""
+        times = [self.subscriptions.deadline, min(self._due.values(), default=None)]
+        return min((time for time in times if time is not None), default=None)
+
     def batch(self, subscription: str, most: int | None) -> bytes:
         """A subscription's events, packed one after the other."""
-        return b"".join(map(self._pack, self.subscriptions.poll(subscription, most)))
+        events = self.subscriptions.poll(subscription, most)
+        self._answered[subscription] = (self.time, min(LONGEST_LULL, LULL * len(events)))
+        self._due.pop(subscription, None)
+        return b"".join(map(self._pack, events))
 
     def _pack(self, event: Event) -> bytes:
         if event.kind == "missed":  # its serial is another event's

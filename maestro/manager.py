@@ -74,7 +74,10 @@ class Manager:
                 get_seconds("events.patience"),
             )
         )
-        self._timer: asyncio.TimerHandle | None = None  # until nobody is waited for any longer
+        self._timer: asyncio.TimerHandle | None = (
+            None  # until the registry has something to do by itself
+        )
+        self._timer_at = 0.0
         self._requests = itertools.count()
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -122,11 +125,15 @@ class Manager:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        """Come back when the next subscriber has been waited for long enough."""
-        deadline = self.registry.bulletin.subscriptions.deadline
-        if deadline is not None and self._timer is None:
-            patience = max(0.0, deadline - time.time())
-            self._timer = asyncio.get_running_loop().call_later(patience, self._tick)
+        """Come back when a poll is to be answered, or was waited for somebody long enough."""
+        deadline = self.registry.bulletin.deadline
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        patience = max(0.0, deadline - time.time())
+        self._timer = asyncio.get_running_loop().call_later(patience, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

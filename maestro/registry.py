@@ -355,8 +355,8 @@ class Registry:
     def _on_expired(self, event: m.Expired) -> None:
         for subscription, (request, _) in self.bulletin.polls.items():
             if request == event.request:
-                del self.bulletin.polls[subscription]
-                self._out.append(m.Reply(request, b""))
+                _, most = self.bulletin.polls.pop(subscription)
+                self._out.append(m.Reply(request, self.bulletin.batch(subscription, most)))
                 return
         if self.bulletin.give_up(event.request):
             name = self.handles[event.handle].name
@@ -437,6 +437,7 @@ class Registry:
     def _on_unsubscribe(self, call: m.Unsubscribe) -> None:
         self._check_subscriber(call)
         self._end_poll(call.subscription)
+        self.bulletin.forget(call.subscription)
         self.bulletin.subscriptions.unsubscribe(self.bulletin.time, call.subscription)
         self._reply(call)
 
@@ -459,9 +460,11 @@ class Registry:
 
     def _on_tick(self, event: m.Tick) -> None:
         self.bulletin.subscriptions.expire(self.bulletin.time)
+        for subscription in self.bulletin.due():
+            self._answer_poll(subscription)
 
     def _answer_poll(self, subscription: str) -> None:
-        if subscription in self.bulletin.polls:
+        if subscription in self.bulletin.polls and not self.bulletin.put_off(subscription):
             request, most = self.bulletin.polls.pop(subscription)
             self._out.append(m.Reply(request, self.bulletin.batch(subscription, most)))
 
@@ -606,6 +609,7 @@ class Registry:
             self._out.append(m.Refuse(call.request, PoolLostError(f"app {app!r} left")))
         for subscription in self.bulletin.subscriptions.of(app):
             self._end_poll(subscription)
+            self.bulletin.forget(subscription)
         self.bulletin.subscriptions.leave(self.bulletin.time, app, died)
         for handle in [h for h, known in self.handles.items() if known.app == app]:
             cdo = self.cdos[self.handles[handle].name]

@@ -20,9 +20,14 @@ from maestro.errors import (
     PoolTimeoutError,
     ProtocolError,
     RankError,
+    SchemaError,
+    SelectorError,
 )
+from maestro.events import Event
 from maestro.pool import Entry, Pool
 from maestro.report import Report, Transfer
+from maestro.selectors import Selector
+from maestro.subscription import Subscription
 
 __all__ = [
     "AlreadyOfferedError",
@@ -31,6 +36,7 @@ __all__ = [
     "Cdo",
     "DataLostError",
     "Entry",
+    "Event",
     "InconsistentError",
     "LifecycleError",
     "MaestroError",
@@ -42,6 +48,10 @@ __all__ = [
     "ProtocolError",
     "RankError",
     "Report",
+    "SchemaError",
+    "Selector",
+    "SelectorError",
+    "Subscription",
     "Transfer",
     "connect",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -17,9 +17,12 @@ from layouts.orders import Order, Tiled, slowest_first
 from maestro.cdo import Cdo
 from maestro.config import get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
+from maestro.events import WHEN, Event, checked_kinds, unpack
 from maestro.link import Link
 from maestro.pool import Pool
 from maestro.reach import reach, reach_async
+from maestro.selectors import Selector
+from maestro.subscription import Subscription
 
 __all__ = ["App", "connect"]
 
@@ -172,6 +175,76 @@ class App:
             slowest_first(order, len(order))  # refuse what is no order before anything is asked
         return self._link.run(self._demand, self.declare(name), order, timeout)
 
+    def subscribe(
+        self,
+        selector: str | None = None,
+        *,
+        kinds: str | Iterable[str] | None = None,
+        ack: bool = False,
+        when: str = "after",
+        own: bool = True,
+        since: int | None = None,
+    ) -> Any:
+        """Be told of what happens in the pool.
+
+        Parameters
+        ----------
+        selector : str, optional
+            Which CDOs, as `maestro.selectors.Selector` reads it; all events, also those without a
+            CDO, by default.
+        kinds : str or iterable of str, optional
+            Some of `maestro.events.KINDS`, such as "offer"; all by default.
+        ack : bool
+            Whether the pool waits for this subscriber's acknowledgement, for
+            ``maestro.events.patience`` at most. Before an operation, the operation waits; after
+            an offer, the CDO stays in the pool until then.
+        when : str
+            Be told "before" operations take effect, or "after".
+        own : bool
+            Whether to be told also of what this app does itself.
+        since : int, optional
+            A serial from which on to be told also of what has happened already.
+
+        Returns
+        -------
+        Subscription
+            To poll, to wait for, or to go through with ``for`` or ``async for``.
+
+        Raises
+        ------
+        SelectorError
+            If the selector can't be read; the text shows where.
+        ValueError
+            If there is no such kind, or ``when`` is neither of the two.
+
+        Examples
+        --------
+        >>> import maestro
+        >>> with maestro.connect() as app:
+        ...     offers = app.subscribe('(.maestro.core.cdo.name ~= "^u")', kinds="offer")
+        ...     handle = app.offer("u10", [1.0, 2.0])
+        ...     [(event.kind, event.name) for event in offers.wait(timeout=10)]
+        [('offer', 'u10')]
+        """
+        Selector(selector)  # what is wrong is said here, before anything is asked
+        if when not in WHEN:
+            raise ValueError(f"when: got {when!r}, expected 'before' or 'after'")
+        asked = {"selector": selector, "kinds": list(checked_kinds(kinds)), "when": when}
+        return self._link.run(self._subscribe, ack=bool(ack), own=bool(own), since=since, **asked)
+
+    def log(self, since: int = 1, most: int | None = None) -> Any:
+        """What has happened in the pool, as far as it is kept: a list of events.
+
+        Parameters
+        ----------
+        since : int
+            The serial of the first event that is wanted. The first of the list has a larger one
+            where what was before it is not kept any more.
+        most : int, optional
+            Events to return at most.
+        """
+        return self._link.run(self._log, since, most)
+
     @property
     def pool(self) -> Any:
         """What is in the pool now, a `Pool`: a mapping from names to entries.
@@ -294,6 +367,15 @@ class App:
             return await cdo._demand(timeout, order)
         finally:
             await cdo._dispose()
+
+    async def _subscribe(self, **asked: Any) -> Subscription:
+        name = uuid4().hex
+        await self._link.call("subscribe", subscription=name, **asked)
+        return Subscription(self._link, name)
+
+    async def _log(self, since: int, most: int | None) -> list[Event]:
+        answer = await self._link.call("log", since=since, most=most)
+        return list(unpack(answer["events"]))
 
     async def _list_pool(self) -> Pool:
         return Pool(await self._link.call("list"))

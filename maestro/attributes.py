@@ -101,6 +101,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     match value:
+        case int() if not -(2**63) <= value < 2**64:
+            raise TypeError(f"got {value}, expected integers of at most 64 bits")
         case None | bool() | int() | float() | str() | bytes():
             return value
         case list() | tuple():

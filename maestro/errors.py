@@ -19,6 +19,8 @@ __all__ = [
     "PoolTimeoutError",
     "ProtocolError",
     "RankError",
+    "SchemaError",
+    "SelectorError",
     "from_wire",
     "to_wire",
 ]
@@ -66,6 +68,14 @@ class PoolFullError(MaestroError, MemoryError):
 
 class DataLostError(MaestroError, ConnectionError):
     """An app or a node died with data that somebody waited for."""
+
+
+class SelectorError(MaestroError, ValueError):
+    """A selector that can't be read; the text shows where."""
+
+
+class SchemaError(MaestroError, ValueError):
+    """A schema that can't be read, or an attribute that is not as its schema says."""
 
 
 _TYPES = {kind.__name__: kind for kind in globals().copy().values() if isinstance(kind, type)}

@@ -64,7 +64,7 @@ class Link:
             raise ValueError(f"timeout: got {timeout!r}, expected seconds, 0 or more, or None")
         if self.client.status == "connecting":  # the client lost its scheduler and looks for it
             raise PoolLostError(f"{word}: the pool manager at {self.address} is gone")
-        waits = word in ("demand", "withdraw")
+        waits = word in ("demand", "withdraw", "poll")
         patience = (
             None if waits and timeout is None else (timeout or 0) + get_seconds("timeouts.answer")
         )

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import pickle
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -17,9 +18,11 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from maestro import messages as m
+from maestro.config import get_number, get_seconds
 from maestro.errors import MaestroError, ProtocolError, to_wire
 from maestro.node import NodePlugin
 from maestro.registry import Registry
+from maestro.subscriptions import Subscriptions
 
 __all__ = ["ManagerPlugin"]
 
@@ -64,7 +67,17 @@ class Manager:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
-        self.registry = Registry()
+        self.registry = Registry(
+            Subscriptions(
+                int(get_number("events.queue")),
+                int(get_number("events.log")),
+                get_seconds("events.patience"),
+            )
+        )
+        self._timer: asyncio.TimerHandle | None = (
+            None  # until the registry has something to do by itself
+        )
+        self._timer_at = 0.0
         self._requests = itertools.count()
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -90,7 +103,7 @@ class Manager:
         answer = self._answers[request] = asyncio.get_running_loop().create_future()
         self.carry_out(message)
         if timeout is not None and not answer.done():
-            expired = m.Expired(request, fields["handle"], timeout)
+            expired = m.Expired(request, fields.get("handle", ""), timeout)
             timer = asyncio.get_running_loop().call_later(timeout, self._expire, expired)
             answer.add_done_callback(lambda _: timer.cancel())
         return await answer
@@ -101,7 +114,7 @@ class Manager:
 
     def carry_out(self, message: Any) -> None:
         """Let the registry decide, and do what it says."""
-        for instruction in self.registry.handle(message):
+        for instruction in self.registry.handle(message, time.time()):
             match instruction:
                 case m.Reply(request, value):
                     self._answers.pop(request).set_result({"value": value})
@@ -109,6 +122,22 @@ class Manager:
                     self._answers.pop(request).set_result({"error": to_wire(error)})
                 case m.Free(node, version, ranks):
                     self._soon(self._free(node, version, ranks), self._tasks)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Come back when a poll is to be answered, or was waited for somebody long enough."""
+        deadline = self.registry.bulletin.deadline
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        patience = max(0.0, deadline - time.time())
+        self._timer = asyncio.get_running_loop().call_later(patience, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.carry_out(m.Tick())
 
     async def _free(self, node: str, version: int, ranks: tuple[int, ...]) -> None:
         try:
@@ -149,6 +178,8 @@ class Manager:
 
     def close(self) -> None:
         """Leave nothing under way."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in (*self._tasks, *self._enlisting):
             task.cancel()
 

@@ -21,6 +21,7 @@ __all__ = [
     "CALLS",
     "PROTOCOL",
     "Abort",
+    "Ack",
     "AppLost",
     "Call",
     "Demand",
@@ -31,9 +32,11 @@ __all__ = [
     "Join",
     "Leave",
     "List",
+    "Log",
     "NodeJoined",
     "NodeLost",
     "Offer",
+    "Poll",
     "Received",
     "Refuse",
     "Reply",
@@ -41,6 +44,9 @@ __all__ = [
     "Retract",
     "Seal",
     "Stored",
+    "Subscribe",
+    "Tick",
+    "Unsubscribe",
     "Withdraw",
     "decode",
     "dtype_from_wire",
@@ -151,6 +157,55 @@ class Dispose(_HandleCall):
 
 
 @dataclass(frozen=True)
+class Subscribe(Call):
+    """Be told of events; see `maestro.subscriptions.Subscriptions.subscribe`."""
+
+    subscription: str
+    selector: str | None
+    kinds: list[str]
+    ack: bool
+    when: str
+    own: bool
+    since: int | None
+
+
+@dataclass(frozen=True)
+class Unsubscribe(Call):
+    """Be told no more."""
+
+    subscription: str
+
+
+@dataclass(frozen=True)
+class Poll(Call):
+    """Replied with packed events as soon as there are some, ``most`` of them at most."""
+
+    subscription: str
+    most: int | None
+
+
+@dataclass(frozen=True)
+class Ack(Call):
+    """Acknowledge events."""
+
+    subscription: str
+    serials: list[int]
+
+
+@dataclass(frozen=True)
+class Log(Call):
+    """Replied with the first serial that is kept, and packed events from ``since`` on."""
+
+    since: int
+    most: int | None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time goes by: what has waited too long for an acknowledgement goes on."""
+
+
+@dataclass(frozen=True)
 class AppLost:
     """A client's connection is gone, and with it its apps."""
 
@@ -214,6 +269,7 @@ CALLS: dict[str, type[Call]] = {
     for kind in (
         Join, Leave, List, Seal, Offer, Stored, Abort,
         Withdraw, Require, Retract, Demand, Received, Dispose,
+        Subscribe, Unsubscribe, Poll, Ack, Log,
     )
 }  # fmt: skip
 
@@ -246,7 +302,7 @@ def _checked(name: str, value: Any) -> Any:
     if optional and value is None:
         return None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{name}: got {value!r}, expected {kind.__name__}")
+        raise TypeError(f"{name}: got {value!r}, expected {getattr(kind, '__name__', 'list')}")
     if name == "distribution":
         return Distribution.from_dict(value)
     if name == "dtype":
@@ -255,12 +311,19 @@ def _checked(name: str, value: Any) -> Any:
 
 
 #: Kinds of the fields of calls, and whether they may be None; all others are strings.
-_FIELDS: dict[str, tuple[type[Any], bool]] = {
+_FIELDS: dict[str, tuple[Any, bool]] = {
     "rank": (int, True),
     "dtype": (str, True),
     "distribution": (dict, True),
     "attributes": (dict, False),
     "served": (bool, False),
+    "selector": (str, True),
+    "kinds": (list | tuple, False),
+    "ack": (bool, False),
+    "own": (bool, False),
+    "since": (int, True),
+    "most": (int, True),
+    "serials": (list | tuple, False),
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from maestro import messages as m
+from maestro.bulletin import Bulletin
 from maestro.catalogue import Cdo, Handle, ranks_spoken_for, unite
 from maestro.errors import (
     AlreadyOfferedError,
@@ -22,11 +23,26 @@ from maestro.errors import (
     PoolFullError,
     PoolLostError,
     PoolTimeoutError,
+    ProtocolError,
 )
+from maestro.events import pack
+from maestro.messages import dtype_from_wire
 from maestro.placement import Ledger
+from maestro.schemas.core import core_attributes
+from maestro.subscriptions import Ready, Subscriptions
 from maestro.versions import Slot, Stage, Version
 
 __all__ = ["Registry"]
+
+#: Calls that can be held, beside the seal, and the kinds of their events.
+_HELD: dict[type[m.Call], str] = {
+    m.Offer: "offer",
+    m.Withdraw: "withdraw",
+    m.Require: "require",
+    m.Retract: "retract",
+    m.Demand: "demand",
+    m.Dispose: "dispose",
+}
 
 
 class Registry:
@@ -39,7 +55,8 @@ class Registry:
     [Reply(request=0, value=None)]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, subscriptions: Subscriptions | None = None) -> None:
+        self.bulletin = Bulletin(subscriptions or Subscriptions())
         self.apps: dict[str, m.Join] = {}
         self.handles: dict[str, Handle] = {}
         self.cdos: dict[str, Cdo] = {}
@@ -49,16 +66,45 @@ class Registry:
         self._serial = 0
         self._out: list[m.Instruction] = []
 
-    def handle(self, message: Any) -> list[m.Instruction]:
-        """Take one message in; return what is to be done, in this order."""
+    def handle(self, message: Any, time: float = 0.0) -> list[m.Instruction]:
+        """Take one message in; return what is to be done, in this order.
+
+        Parameters
+        ----------
+        message : Any
+            Of `maestro.messages`.
+        time : float
+            Now, in seconds since the epoch.
+        """
         self._out = []
+        self.bulletin.time = time
+        self._take_in(message, held=False)
+        self._settle()
+        return self._out
+
+    def _take_in(self, message: Any, held: bool) -> None:
+        """Do what a message asks, unless somebody has to hear of it before."""
         try:
             if isinstance(message, m.Call) and not isinstance(message, m.Join):
                 self._check_caller(message)
+                if not held and self._hold(message):
+                    return
             getattr(self, f"_on_{type(message).__name__.lower()}")(message)
         except MaestroError as error:
             self._out.append(m.Refuse(message.request, error))
-        return self._out
+
+    def _settle(self) -> None:
+        """Answer polls, and go on with what was held, until nothing comes of it any more."""
+        while outcomes := self.bulletin.outcomes():
+            for outcome in outcomes:
+                if isinstance(outcome, Ready):
+                    self._answer_poll(outcome.subscription)
+                elif (call := self.bulletin.released(outcome.serial)) is not None:
+                    self._take_in(call, held=True)
+                elif (pinned := self.bulletin.unpinned(outcome.serial)) is not None:
+                    name, version = pinned
+                    if version.going and version.stage is not Stage.OVER:
+                        self._take_out(self.cdos[name], version)
 
     # Apps and nodes come and go
 
@@ -69,6 +115,7 @@ class Registry:
         self._joins[call.app] = self._joined
         self.apps[call.app] = call
         self._reply(call)
+        self._tell_of_app("join", call)
 
     def _on_leave(self, call: m.Leave) -> None:
         self._forget_app(call.app, died=False)
@@ -108,12 +155,15 @@ class Registry:
         self.cdos[call.name] = cdo
         cdo.handles[call.handle] = self.handles[call.handle] = handle
         self._reply(call)
+        self._tell("declare", cdo, handle)
+        self._tell("seal", cdo, handle)
 
     def _on_dispose(self, call: m.Dispose) -> None:
-        _, cdo = self._find(call)
+        handle, cdo = self._find(call)
         if cdo.offered_by(call.handle) is not None:
             raise LifecycleError(f"CDO {cdo.name!r}: dispose was called before withdraw")
         self._drop_requirement(cdo, call.handle)
+        self._tell("dispose", cdo, handle)
         self._forget_handle(cdo, call.handle)
         self._reply(call)
 
@@ -206,6 +256,9 @@ class Registry:
         self._reply(call)
         if version.stage is Stage.FORMING and version.complete:
             self._enter(cdo, version)
+        serial = self._tell("offer", cdo, handle, version)
+        if serial is not None and version.stage is not Stage.OVER:
+            self.bulletin.pin(serial, cdo.name, version)
 
     def _on_abort(self, call: m.Abort) -> None:
         _, cdo = self._find(call)
@@ -223,9 +276,10 @@ class Registry:
         version.stage = Stage.POOLED
         version.requirements |= cdo.pending
         cdo.pending.clear()
-        for request in cdo.waiting:
-            self._out.append(m.Reply(request, version.describe()))
+        served = list(cdo.waiting.items())
         cdo.waiting.clear()
+        for request, key in served:
+            self._serve(request, cdo, self.handles[key], version)
         if version.going:
             self._take_out(cdo, version)
 
@@ -238,6 +292,8 @@ class Registry:
 
     def _take_out(self, cdo: Cdo, version: Version) -> None:
         """A rank is withdrawn: end the version as soon as nobody is to be served any more."""
+        if version.unacknowledged:
+            return  # whoever was told of it may still come for it
         if version.stage is Stage.POOLED:
             version.stage = Stage.LEAVING
             cdo.past.append(version)
@@ -256,11 +312,13 @@ class Registry:
         else:
             cdo.pending.add(call.handle)
         self._reply(call)
+        self._tell("require", cdo, handle)
 
     def _on_retract(self, call: m.Retract) -> None:
-        _, cdo = self._find(call)
+        handle, cdo = self._find(call)
         self._drop_requirement(cdo, call.handle)
         self._reply(call)
+        self._tell("retract", cdo, handle)
 
     def _on_demand(self, call: m.Demand) -> None:
         handle, cdo = self._find(call)
@@ -275,10 +333,19 @@ class Registry:
             cdo.pending.add(call.handle)
             cdo.waiting[call.request] = call.handle
         else:
-            self._reply(call, version.describe())
+            self._serve(call.request, cdo, handle, version)
+
+    def _serve(self, request: int, cdo: Cdo, handle: Handle, version: Version) -> None:
+        self._out.append(m.Reply(request, version.describe()))
+        self._tell("demand", cdo, handle, version)
+        if version.distribution is not None:
+            self._tell("transport-begin", cdo, handle, version)
 
     def _on_received(self, call: m.Received) -> None:
         handle, cdo = self._find(call)
+        version = cdo.required_by(call.handle)
+        if version is not None and version.distribution is not None:
+            self._tell("transport-end", cdo, handle, version, served=call.served)
         if call.served or not handle.required:
             self._drop_requirement(cdo, call.handle)
         else:
@@ -286,6 +353,16 @@ class Registry:
         self._reply(call)
 
     def _on_expired(self, event: m.Expired) -> None:
+        for subscription, (request, _) in self.bulletin.polls.items():
+            if request == event.request:
+                _, most = self.bulletin.polls.pop(subscription)
+                self._out.append(m.Reply(request, self.bulletin.batch(subscription, most)))
+                return
+        if self.bulletin.give_up(event.request):
+            name = self.handles[event.handle].name
+            text = f"CDO {name!r}: not begun after {event.seconds:g} s: a subscriber holds it"
+            self._out.append(m.Refuse(event.request, PoolTimeoutError(text)))
+            return
         cdo = self.cdos[self.handles[event.handle].name]
         if event.request in cdo.waiting:
             del cdo.waiting[event.request]
@@ -303,6 +380,8 @@ class Registry:
             version.slots[rank].withdrawn = False
         wanted = version.requirements or cdo.pending
         apps = sorted({self.handles[h].app for h in wanted})
+        if version.unacknowledged:
+            apps.append("subscribers who have not acknowledged it")
         text = (
             f"CDO {cdo.name!r}: not withdrawn after {event.seconds:g} s:"
             f" still required by {', '.join(apps)}"
@@ -333,6 +412,119 @@ class Registry:
             },
         }
         self._reply(call, value)
+
+    # Subscribers
+
+    def _on_subscribe(self, call: m.Subscribe) -> None:
+        try:
+            self.bulletin.subscriptions.subscribe(
+                self.bulletin.time,
+                call.subscription,
+                call.app,
+                call.selector,
+                kinds=call.kinds,
+                ack=call.ack,
+                when=call.when,
+                own=call.own,
+                since=call.since,
+            )
+        except (ValueError, TypeError) as error:
+            if isinstance(error, MaestroError):
+                raise
+            raise ProtocolError(str(error)) from None
+        self._reply(call)
+
+    def _on_unsubscribe(self, call: m.Unsubscribe) -> None:
+        self._check_subscriber(call)
+        self._end_poll(call.subscription)
+        self.bulletin.forget(call.subscription)
+        self.bulletin.subscriptions.unsubscribe(self.bulletin.time, call.subscription)
+        self._reply(call)
+
+    def _on_poll(self, call: m.Poll) -> None:
+        self._check_subscriber(call)
+        self._end_poll(call.subscription)
+        self.bulletin.polls[call.subscription] = (call.request, call.most)
+        if self.bulletin.subscriptions.has_events(call.subscription):
+            self._answer_poll(call.subscription)
+
+    def _on_ack(self, call: m.Ack) -> None:
+        self._check_subscriber(call)
+        self.bulletin.subscriptions.ack(self.bulletin.time, call.subscription, call.serials)
+        self._reply(call)
+
+    def _on_log(self, call: m.Log) -> None:
+        log = self.bulletin.subscriptions.log
+        events = b"".join(map(pack, log.since(call.since, call.most)))
+        self._reply(call, {"first": log.first, "events": events})
+
+    def _on_tick(self, event: m.Tick) -> None:
+        self.bulletin.subscriptions.expire(self.bulletin.time)
+        for subscription in self.bulletin.due():
+            self._answer_poll(subscription)
+
+    def _answer_poll(self, subscription: str) -> None:
+        if subscription in self.bulletin.polls and not self.bulletin.put_off(subscription):
+            request, most = self.bulletin.polls.pop(subscription)
+            self._out.append(m.Reply(request, self.bulletin.batch(subscription, most)))
+
+    def _end_poll(self, subscription: str) -> None:
+        """Answer a poll that nothing more will come of."""
+        if subscription in self.bulletin.polls:
+            request, _ = self.bulletin.polls.pop(subscription)
+            self._out.append(m.Reply(request, b""))
+
+    def _check_subscriber(self, call: Any) -> None:
+        if call.subscription not in self.bulletin.subscriptions.of(call.app):
+            raise LifecycleError(f"subscription {call.subscription!r} is unknown, or was ended")
+
+    def _hold(self, call: m.Call) -> bool:
+        """Tell of a call before it takes effect; whether it has to wait for somebody."""
+        if isinstance(call, m.Seal):
+            given = Handle(
+                *(call.app, call.name, call.rank, call.dtype, call.distribution, call.attributes)
+            )
+            kinds: tuple[str, ...] = ("declare", "seal")
+        elif type(call) in _HELD and call.handle in self.handles:  # type: ignore[attr-defined]
+            given = self.handles[call.handle]  # type: ignore[attr-defined]
+            kinds = (_HELD[type(call)],)
+        else:
+            return False
+        if not self.bulletin.subscriptions.wanted_before(kinds):
+            return False
+        attributes = self._attributes(given, self._current(given.name))
+        return self.bulletin.hold(call, kinds, given.name, attributes)
+
+    def _tell(
+        self, kind: str, cdo: Cdo, handle: Handle, version: Version | None = None, **payload: Any
+    ) -> int | None:
+        """Tell of what an app did with a CDO; the serial if somebody is to acknowledge it."""
+        version = version or self._current(cdo.name)
+        if version is not None:
+            payload["version"] = version.serial
+        if handle.rank is not None:
+            payload["rank"] = handle.rank
+        attributes = self._attributes(handle, version)
+        return self.bulletin.tell(kind, cdo.name, handle.app, attributes, **payload)
+
+    def _tell_of_app(self, kind: str, joined: m.Join, **payload: Any) -> None:
+        words = {"workflow": joined.workflow, "component": joined.component}
+        self.bulletin.tell(kind, None, joined.app, {}, **words, **payload)
+
+    def _current(self, name: str) -> Version | None:
+        return self.cdos[name].current if name in self.cdos else None
+
+    def _attributes(self, handle: Handle, version: Version | None) -> dict[str, Any]:
+        """What selectors see: maestro's own attributes, and those of the pool and the handle."""
+        distribution, dtype = handle.distribution, handle.dtype
+        shared: dict[str, Any] = {}
+        if version is not None:
+            distribution = distribution or version.distribution
+            dtype = dtype or version.dtype
+            shared = version.attributes
+        element = None if dtype is None else dtype_from_wire(dtype)
+        core = core_attributes(handle.name, distribution, element, handle.rank)
+        return {**shared, **handle.attributes, **core}
 
     # Shared steps
 
@@ -383,9 +575,13 @@ class Registry:
     def _end(self, cdo: Cdo, version: Version) -> None:
         """The version is over: its bytes go, and its producers are told."""
         self._empty(version, version.slots)
-        for request in version.withdrawing:
+        for request, key in version.withdrawing.items():
             self._out.append(m.Reply(request))
+            if key in self.handles:
+                self._tell("withdraw", cdo, self.handles[key], version)
         version.withdrawing.clear()
+        for serial in list(version.unacknowledged):
+            self.bulletin.unpinned(serial)
         version.requirements.clear()
         if version.stage is not Stage.OVER:
             version.stage = Stage.OVER
@@ -408,6 +604,13 @@ class Registry:
             self._out.append(m.Free(node, version.serial, tuple(dropped)))
 
     def _forget_app(self, app: str, died: bool) -> None:
+        for call in self.bulletin.held_of(app):
+            self.bulletin.give_up(call.request)
+            self._out.append(m.Refuse(call.request, PoolLostError(f"app {app!r} left")))
+        for subscription in self.bulletin.subscriptions.of(app):
+            self._end_poll(subscription)
+            self.bulletin.forget(subscription)
+        self.bulletin.subscriptions.leave(self.bulletin.time, app, died)
         for handle in [h for h, known in self.handles.items() if known.app == app]:
             cdo = self.cdos[self.handles[handle].name]
             for version in cdo.versions():
@@ -415,6 +618,7 @@ class Registry:
                 self._leave_behind(cdo, version, handle, died)
             self._drop_requirement(cdo, handle)
             self._forget_handle(cdo, handle)
+        self._tell_of_app("leave", self.apps[app], died=died)
         del self.apps[app], self._joins[app]
         for cdo in [cdo for cdo in self.cdos.values() if cdo.past]:
             self._tidy(cdo)  # nobody may be left who could belong to an ended round

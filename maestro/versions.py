@@ -55,6 +55,7 @@ class Version:
     stage: Stage = Stage.FORMING
     slots: dict[int, Slot] = field(default_factory=dict)
     requirements: set[str] = field(default_factory=set)  # handles yet to be served
+    unacknowledged: set[int] = field(default_factory=set)  # events that keep it in the pool
     withdrawing: dict[int, str] = field(default_factory=dict)  # requests that wait, and handles
     attributes: dict[str, Any] = field(default_factory=dict)
     over_at: int = 0  # count of joins when it ended

@@ -14,7 +14,12 @@ STDLIB = frozenset(sys.stdlib_module_names)
 GUARD = "_maestro_pool"
 
 # What decides, in maestro, apart from what does: values and a state machine without I/O or clock.
-PURE = ("registry", "messages", "lifecycle", "errors", "attributes")
+PURE = (
+    *("registry", "messages", "lifecycle", "errors", "attributes"),
+    *("selectors", "selectors.index", "timestamps"),
+    *("events", "eventlog", "subscriptions", "bulletin"),
+    *("schemas", "schemas.reading", "schemas.types", "schemas.core"),
+)
 IMPURE = {"dask", "distributed", "asyncio", "threading", "time", "socket"}
 
 
@@ -23,7 +28,7 @@ def declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for requirement in project["dependencies"]:
         name, extra = re.match(r"([\w.-]+)(\[distributed\])?", requirement).groups()
-        yield {"pyyaml": "yaml"}.get(name.lower(), name.lower())
+        yield {"pyyaml": "yaml", "google-re2": "re2"}.get(name.lower(), name.lower())
         if extra:
             yield "distributed"
 

@@ -587,8 +587,9 @@ class Machine(RuleBasedStateMachine):
 
 
 def _snapshot(registry):
-    known = {k: v for k, v in vars(registry).items() if k not in ("_out", "ledger")}
-    return copy.deepcopy(known), str(registry.ledger)
+    known = {k: v for k, v in vars(registry).items() if k not in ("_out", "ledger", "bulletin")}
+    events = registry.bulletin.subscriptions.log.next
+    return copy.deepcopy(known), str(registry.ledger), events
 
 
 TestMachine = Machine.TestCase

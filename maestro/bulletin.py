@@ -1,0 +1,156 @@
+"""What the registry tells subscribers, and what it holds for them.
+
+Between the registry, whose calls these events are about, and `maestro.subscriptions`, which knows
+nothing of calls: which calls wait for which acknowledgements, and which polls wait for events.
+Plain state, without a clock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from maestro import messages as m
+from maestro.events import Event, pack
+from maestro.subscriptions import Outcome, Subscriptions
+from maestro.versions import Version
+
+__all__ = ["Bulletin"]
+
+#: Seconds for each event of a batch, and at most, that the next batch keeps from it: events that
+#: come thick are told in larger batches, for each answer costs the manager as much as a call.
+LULL = 0.0005
+LONGEST_LULL = 0.01
+
+_PACKED = 1024  # of so many events the bytes are kept, for the next subscriber
+
+
+class Bulletin:
+    """Events, subscribers, and what waits for them.
+
+    Parameters
+    ----------
+    subscriptions : Subscriptions
+        Empty.
+    """
+
+    def __init__(self, subscriptions: Subscriptions) -> None:
+        self.subscriptions = subscriptions
+        self.time = 0.0
+        self.polls: dict[str, tuple[int, int | None]] = {}  # subscription -> request, most
+        # By subscription, when it was answered last, and how soon not to answer it again.
+        self._answered: dict[str, tuple[float, float]] = {}
+        self._due: dict[str, float] = {}  # polls that are answered a little later
+        self._held: dict[int, m.Call] = {}  # serial -> a call that waits
+        self._waits: dict[int, set[int]] = {}  # request -> serials it waits for
+        self._pins: dict[int, tuple[str, Version]] = {}  # serial -> a version kept for it
+        self._packed: OrderedDict[int, bytes] = OrderedDict()
+
+    def tell(
+        self,
+        kind: str,
+        name: str | None,
+        app: str,
+        attributes: Mapping[str, Any],
+        **payload: Any,
+    ) -> int | None:
+        """Tell of what has happened; the serial if somebody is to acknowledge it."""
+        return self.subscriptions.publish(self.time, kind, name, app, attributes, payload)
+
+    def hold(
+        self, call: m.Call, kinds: Iterable[str], name: str, attributes: Mapping[str, Any]
+    ) -> bool:
+        """Tell of what a call is about to do; whether it has to wait for it."""
+        publish = self.subscriptions.publish
+        serials = {
+            serial
+            for kind in kinds
+            if (serial := publish(self.time, kind, name, call.app, attributes, when="before"))
+        }
+        if serials:
+            self._waits[call.request] = serials
+            self._held.update(dict.fromkeys(serials, call))
+        return bool(serials)
+
+    def pin(self, serial: int, name: str, version: Version) -> None:
+        """Keep a version in the pool until an event is acknowledged."""
+        version.unacknowledged.add(serial)
+        self._pins[serial] = (name, version)
+
+    def released(self, serial: int) -> m.Call | None:
+        """The call that need not wait any longer, if this was the last that it waited for."""
+        call = self._held.pop(serial, None)
+        if call is None:
+            return None
+        waits = self._waits[call.request]
+        waits.discard(serial)
+        if waits:
+            return None
+        del self._waits[call.request]
+        return call
+
+    def unpinned(self, serial: int) -> tuple[str, Version] | None:
+        """The name and version that were kept for an event's acknowledgement."""
+        pinned = self._pins.pop(serial, None)
+        if pinned is not None:
+            pinned[1].unacknowledged.discard(serial)
+        return pinned
+
+    def give_up(self, request: int) -> bool:
+        """Let a call be held no more; whether it was."""
+        serials = self._waits.pop(request, None)
+        for serial in serials or ():
+            del self._held[serial]
+        return serials is not None
+
+    def held_of(self, app: str) -> list[m.Call]:
+        """The calls of an app that are held."""
+        return list({c.request: c for c in self._held.values() if c.app == app}.values())
+
+    def outcomes(self) -> list[Outcome]:
+        """What came of all this; see `Subscriptions.take`."""
+        return self.subscriptions.take()
+
+    def put_off(self, subscription: str) -> bool:
+        """Whether a poll that could be answered is so soon after the last that it has to wait."""
+        answered, lull = self._answered.get(subscription, (0.0, 0.0))
+        if answered <= self.time < answered + lull:  # if earlier, a clock was set back
+            self._due[subscription] = answered + lull
+            return True
+        return False
+
+    def due(self) -> list[str]:
+        """The subscriptions whose polls have waited long enough, each told once."""
+        due = [subscription for subscription, due in self._due.items() if due <= self.time]
+        for subscription in due:
+            del self._due[subscription]
+        return due
+
+    def forget(self, subscription: str) -> None:
+        """A subscription has ended."""
+        self._answered.pop(subscription, None)
+        self._due.pop(subscription, None)
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` has something to do next."""
+        times = [self.subscriptions.deadline, min(self._due.values(), default=None)]
+        return min((time for time in times if time is not None), default=None)
+
+    def batch(self, subscription: str, most: int | None) -> bytes:
+        """A subscription's events, packed one after the other."""
+        events = self.subscriptions.poll(subscription, most)
+        self._answered[subscription] = (self.time, min(LONGEST_LULL, LULL * len(events)))
+        self._due.pop(subscription, None)
+        return b"".join(map(self._pack, events))
+
+    def _pack(self, event: Event) -> bytes:
+        if event.kind == "missed":  # its serial is another event's
+            return pack(event)
+        packed = self._packed.get(event.serial)
+        if packed is None:
+            packed = self._packed[event.serial] = pack(event)
+            if len(self._packed) > _PACKED:
+                self._packed.popitem(last=False)
+        return packed

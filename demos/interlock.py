@@ -161,7 +161,7 @@ def couple(
     trend.require()  # before any of them starts, so that none can withdraw it before it is here
 
     started = start_programs(app.address, programs, bars, producers, consumers)
-    kernels.warmup([8])  # for the trends, while the programs are starting
+    kernels.warmup()  # for the trends, while the programs are starting
     outcome = Outcome()
     for name, said in programs.news(*started):
         bars.step(name, said["state"])

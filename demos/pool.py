@@ -35,7 +35,7 @@ def main(workers: int) -> None:
         Client(cluster) as client,
     ):
         tell("has a scheduler and its workers")
-        client.run(kernels.warmup, [4, 8])  # so that what is timed later is the copying alone
+        client.run(kernels.warmup)  # so that what is timed later is the copying alone
         with maestro.connect(client) as app:
             address = app.address
         tell(f"is ready at {address}", address=address)

@@ -103,6 +103,12 @@ def move_whole(target: Array, source: Array, threads: int | None = None) -> None
     _move_checked(target, source, pieces, threads)
 
 
+def is_little(array: Array) -> bool:
+    """Whether NumPy makes a copy of this, in whatever order, sooner than a kernel can be called."""
+    dtype = array.dtype
+    return array.size <= SMALL_SIZE and dtype.names is None and not dtype.hasobject
+
+
 def is_small(target: Array, source: Array) -> bool:
     """Whether NumPy copies this sooner than a kernel can be called.
 

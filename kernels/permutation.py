@@ -53,10 +53,9 @@ def permute(
     [[[0, 3]], [[1, 4]], [[2, 5]]]
     """
     source = np.asarray(src)
-    if out is None and source.size <= moving.SMALL_SIZE and type(axes) is tuple and threads is None:
-        dtype = source.dtype
-        if len(axes) == source.ndim and dtype.names is None and not dtype.hasobject:
-            with suppress(ValueError):  # what is wrong with the axes is said below
+    if out is None and threads is None and type(axes) is tuple and moving.is_little(source):
+        with suppress(ValueError):  # what is wrong with the axes is said below
+            if len(axes) == source.ndim:
                 return source.transpose(axes).copy()
     check_dtype(source.dtype, "src")
     view = source.transpose(normal_axes(axes, source.ndim))

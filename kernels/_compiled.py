@@ -399,7 +399,7 @@ def march_bundles(
         while i < high:
             if itemsize < 8:
                 for k in range(i, i + count):
-                    prefetch(start + entry(rows, k) + LINE)
+                    prefetch(start + entry(rows, k) + 2 * LINE - 1)
             to = stage + (i - low) * itemsize
             if crowded:
                 for k in range(count):

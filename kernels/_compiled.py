@@ -397,9 +397,8 @@ def march_bundles(
     while j < width:
         start, i = source + j * itemsize, low
         while i < high:
-            if itemsize < 8:
-                for k in range(i, i + count):
-                    prefetch(start + entry(rows, k) + 2 * LINE - 1)
+            for k in range(i, i + count):  # also where the windows are not on lines
+                prefetch(start + entry(rows, k) + 2 * LINE - 1)
             to = stage + (i - low) * itemsize
             if crowded:
                 for k in range(count):

@@ -1,10 +1,10 @@
 # mypy: ignore-errors
 """The compiled move: addresses and byte strides in, bytes moved. Importing this imports numba.
 
-One function, :func:`_move_product`, with one signature per element width: 1, 2, 4, 8 and 16 bytes,
-and one for every other size. It knows neither dtypes nor how many axes there are. The width is
-carried by the *type* of the first argument (see :data:`ELEMENTS`), so each signature gets loads,
-shuffles and stores of a fixed width, as vectors in LLVM's portable form.
+One function, :func:`_move_product`, for all sizes of elements and any number of axes; it knows no
+dtypes. Within it, loops over elements of 1, 2, 4, 8 and 16 bytes have loads, shuffles and stores of
+that width, as vectors in LLVM's portable form; the width is carried by the *type* of their first
+argument (U1 to U16, and ANY for every other size).
 
 ENTRIES, at the end, is what is compiled for use from outside.
 
@@ -70,7 +70,7 @@ WIDTHS = {
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
 LINE = 64  # bytes of a cache line
 HALF = 16  # bytes: a vector register of every 64-bit machine
-STRIP = 256  # bytes of a target row that are staged at a time: 4 lines, the next page is far
+STRIP = 256  # bytes: the most of a target row that is staged at a time
 PITCH = STRIP + LINE + 32  # bytes between stage rows: a line more, and not a multiple of 64
 WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
 
@@ -105,7 +105,7 @@ def _mask(indices):
 
 @intrinsic
 def apart(typingctx):
-    """Keep the function that calls this out of its callers: compiling takes a third of the time."""
+    """Keep the function that calls this out of its callers: what is inlined is compiled again."""
 
     def codegen(context, builder, sig, args):
         builder.function.attributes.add("noinline")

@@ -94,7 +94,7 @@ def move_whole(target: Array, source: Array, threads: int | None = None) -> None
         As :func:`move`, for a target that overlaps the source or has stride 0.
     """
     check_threads(threads)
-    if is_small(target, source) and not np.may_share_memory(target, source):
+    if is_small_move(target, source) and not np.may_share_memory(target, source):
         np.copyto(target, source)
         return
     pieces = _whole(target.shape)
@@ -103,24 +103,22 @@ def move_whole(target: Array, source: Array, threads: int | None = None) -> None
     _move_checked(target, source, pieces, threads)
 
 
-def is_little(array: Array) -> bool:
-    """Whether NumPy makes a copy of this, in whatever order, sooner than a kernel can be called."""
+def is_small(array: Array) -> bool:
+    """Whether NumPy copies this, from or to any order, sooner than a kernel can be called.
+
+    Structured elements are left to the kernel: NumPy copies their fields and not what lies between.
+    """
     dtype = array.dtype
     return array.size <= SMALL_SIZE and dtype.names is None and not dtype.hasobject
 
 
-def is_small(target: Array, source: Array) -> bool:
-    """Whether NumPy copies this sooner than a kernel can be called.
-
-    Structured elements are left to the kernel: NumPy copies their fields and not what lies between.
-    """
-    if target.dtype.names is not None or 0 in target.strides:
+def is_small_move(target: Array, source: Array) -> bool:
+    """Whether the same holds of a copy between these two, which may have long runs in common."""
+    if 0 in target.strides or target.dtype.names is not None:
         return False
-    if target.size <= SMALL_SIZE:
-        return True
-    dense = target.itemsize
-    runs = source.strides[-1:] == target.strides[-1:] == (dense,) and target.shape[-1] >= 16
-    return runs and target.nbytes <= SMALL_RUNS
+    dense = (target.itemsize,)
+    runs = source.strides[-1:] == target.strides[-1:] == dense and target.shape[-1] >= 16
+    return is_small(target) or (runs and target.nbytes <= SMALL_RUNS)
 
 
 def _move_checked(

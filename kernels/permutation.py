@@ -53,7 +53,7 @@ def permute(
     [[[0, 3]], [[1, 4]], [[2, 5]]]
     """
     source = np.asarray(src)
-    if out is None and threads is None and type(axes) is tuple and moving.is_little(source):
+    if out is None and threads is None and type(axes) is tuple and moving.is_small(source):
         with suppress(ValueError):  # what is wrong with the axes is said below
             if len(axes) == source.ndim:
                 return source.transpose(axes).copy()

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 import kernels
 from kernels import Pieces
 from kernels.checks import check_dtype, check_writeable
-from kernels.moving import is_little
+from kernels.moving import is_small
 from kernels.threads import check_threads
 from layouts.casting import cast
 from layouts.orders import Order, Tiled, empty, in_order, normalize, slowest_first
@@ -158,7 +158,7 @@ def _reordered(
 
     The axes of both, slowest of the result first, make it one.
     """
-    if out is None and threads is None and order in ("C", "F") and is_little(array):
+    if out is None and threads is None and order in ("C", "F") and is_small(array):
         return array.copy(order)  # type: ignore[arg-type]
     if out is not None:
         _check_out(out, array.shape, array.dtype, order)

@@ -12,36 +12,16 @@ import numbering
 import maestro
 from layouts import Distribution
 
-__all__ = ["Ranks"]
+__all__ = ["Lines", "Ranks", "serve"]
 
 PATIENCE = 300.0  # seconds that a rank may take for anything
 
 
-class Ranks:
-    """Processes that each speak for one rank; every call is made by all of them at once.
+class Lines:
+    """Lines to processes that each are one rank; every call is made by all of them at once."""
 
-    Parameters
-    ----------
-    address : str
-        Of the pool.
-    size : int
-        How many.
-    component : str
-        What they are, for the pool's listings.
-    """
-
-    def __init__(self, address: str, size: int, component: str) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self) -> None:
         self._lines: list[Connection] = []
-        self._processes = []
-        for rank in range(size):
-            ours, theirs = context.Pipe()
-            arguments = theirs, address, rank, component
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            theirs.close()
-            self._lines.append(ours)
-            self._processes.append(process)
 
     def each(self, call: str, *arguments: Any) -> tuple[float, list[Any]]:
         """Let every rank do one thing: seconds from the common signal to the last answer, answers.
@@ -69,6 +49,33 @@ class Ranks:
         except EOFError:
             return "its process died", None
         return f"no answer in {PATIENCE:g} s", None
+
+
+class Ranks(Lines):
+    """Processes that each are an app and speak for one rank.
+
+    Parameters
+    ----------
+    address : str
+        Of the pool.
+    size : int
+        How many.
+    component : str
+        What they are, for the pool's listings.
+    """
+
+    def __init__(self, address: str, size: int, component: str) -> None:
+        super().__init__()
+        context = multiprocessing.get_context("spawn")
+        self._processes = []
+        for rank in range(size):
+            ours, theirs = context.Pipe()
+            arguments = theirs, address, rank, component
+            process = context.Process(target=_be_a_rank, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._lines.append(ours)
+            self._processes.append(process)
 
     def close(self) -> None:
         """End the processes."""
@@ -120,16 +127,20 @@ class _Rank:
         numbering.check(self.distribution, self.rank, self.part)
 
 
-def _serve(line: Connection, address: str, rank: int, component: str) -> None:
+def _be_a_rank(line: Connection, address: str, rank: int, component: str) -> None:
     with maestro.connect(address, component=component, timeout=PATIENCE) as app:
-        itself = _Rank(app, rank)
-        while True:
-            try:
-                call, arguments = line.recv()
-            except EOFError:
-                return
-            try:
-                answer = None, getattr(itself, call)(*arguments)
-            except Exception as error:  # whatever it is, the benchmark reports it
-                answer = f"{type(error).__name__}: {error}", None
-            line.send(answer)
+        serve(line, _Rank(app, rank))
+
+
+def serve(line: Connection, itself: object) -> None:
+    """Do what the line says, each call a method of `itself`, until it ends."""
+    while True:
+        try:
+            call, arguments = line.recv()
+        except EOFError:
+            return
+        try:
+            answer = None, getattr(itself, call)(*arguments)
+        except Exception as error:  # whatever it is, the benchmark reports it
+            answer = f"{type(error).__name__}: {error}", None
+        line.send(answer)

@@ -1,4 +1,4 @@
-"""One redistribution, side by side: in one process, through the pool, and by Dask's rechunk.
+"""One redistribution, side by side: in one process, through the pool, by Dask, by ScaLAPACK.
 
 copyto             `np.copyto` of as many bytes between arrays that have been written before: the
                    limit. With several threads each copies its share.
@@ -11,13 +11,17 @@ pool               4 producers and 4 consumers, each rank a process, and 4 nodes
 rechunk            4 Dask workers of one thread; the input lies in their memory, in the same blocks.
                    From the call, building the graph included, until all new chunks are there.
                    p2p keeps what is under way on disk, which is its default, or in memory.
+pdgemr2d           ScaLAPACK's, where it is installed: 4 MPI processes, each with both its parts in
+                   memory that has been written before. From the signal until the last has
+                   returned. It knows parts by columns only: "+ NumPy" has those by rows turned by
+                   NumPy first.
 
 Pool and rechunk have clusters of their own, both with Dask's profiler off and its monitors slowed.
 Every contender runs once before anything counts, and what it gives is compared with what it must
 be. Then all take turns, in another order in each round. Shown are the median and the extremes over
 the rounds; GB/s counts bytes read plus bytes written; ratios are medians of the rounds' ratios:
 "limit" is the share of what copyto reaches with one thread, the others say how many times as fast
-as rechunk.
+as that peer.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ import numpy as np
 from distributed import Client, LocalCluster, wait
 from measure import Timing, available_memory, in_units, machine, table, usable_cpus
 from ranks import Ranks
+from scalapack_ranks import ScalapackRanks, is_there
 
 import kernels
 from layouts import BlockCyclic, Distribution, Plan, plan
@@ -60,11 +65,11 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Case:
-    """What is moved: the same blocks for the pool's ranks and for Dask's chunks."""
+    """What is moved: by Dask in the same blocks as by the pool's ranks, or else by ScaLAPACK."""
 
     name: str
     plan: Plan
-    chunks: tuple[tuple[int, ...], tuple[int, ...]]  # Dask's, before and after
+    chunks: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # Dask's, before and after
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,8 +81,23 @@ class Case:
 
 
 def cases(size: int) -> Iterator[Case]:
-    """Rows to columns of ``size`` x ``size``; about as many elements in 3-D, in coprime blocks."""
+    """Of ``size`` x ``size``, and about as many elements in 3-D."""
     shape = size, size
+    fine, coarse = (BlockCyclic(64),) * 2, (BlockCyclic(256),) * 2
+    yield Case(
+        "block-cyclic 64 to 256, grid 2x2, by columns",
+        plan(
+            Distribution(shape, (2, 2), fine, order="F"),
+            Distribution(shape, (2, 2), coarse, order="F"),
+        ),
+    )
+    yield Case(
+        "block-cyclic 64 to 256, grid 2x2 to 4x1, rows to columns in memory",
+        plan(
+            Distribution(shape, (2, 2), fine),
+            Distribution(shape, (4, 1), coarse, order="F"),
+        ),
+    )
     cut = -(-size // NODES)
     yield Case(
         "2-D, rows to columns",
@@ -123,6 +143,13 @@ class Venue:
         for side in sides:
             self._stack.callback(side.close)
         return sides
+
+    @cached_property
+    def scalapack(self) -> ScalapackRanks:
+        """MPI processes."""
+        ranks = ScalapackRanks(NODES)
+        self._stack.callback(ranks.close)
+        return ranks
 
     @cached_property
     def workers(self) -> Client:
@@ -174,6 +201,12 @@ class Stage:
         consumers.each("take_on", self.case.name, self.case.plan.target)
         producers.each("take_on", self.case.name, self.case.plan.source)
         return producers, consumers
+
+    @cached_property
+    def scalapack(self) -> ScalapackRanks:
+        """MPI processes that have their parts."""
+        self._venue.scalapack.each("take_on", self.case.plan.source, self.case.plan.target)
+        return self._venue.scalapack
 
     @cached_property
     def persisted(self) -> Any:
@@ -339,6 +372,30 @@ def rechunking(stage: Stage, method: str, disk: bool) -> Contender:
     return Contender(f"rechunk, {method}{where}", run, check)
 
 
+def scalapack(stage: Stage, turned: bool) -> Contender:
+    """`pdgemr2d`, or it after a change of order."""
+
+    def run() -> float:
+        ranks = stage.scalapack
+        before = ranks.each("turn")[0] if turned else 0.0
+        return before + ranks.each("redistribute")[0]
+
+    name = "pdgemr2d + NumPy" if turned else "pdgemr2d"
+    return Contender(name, run, lambda: stage.scalapack.each("check"))
+
+
+def peers(stage: Stage) -> list[Contender]:
+    """Who else can do it, and is installed."""
+    if stage.case.chunks is not None:
+        p2p = [rechunking(stage, "p2p", disk) for disk in (True, False)]
+        return [rechunking(stage, "tasks", disk=True), *p2p]
+    if not is_there():
+        print("pdgemr2d: ScaLAPACK is not installed (Debian's libscalapack-openmpi-dev)\n")
+        return []
+    by_rows = stage.case.plan.source.order == "C"
+    return [scalapack(stage, turned) for turned in ([False, True] if by_rows else [False])]
+
+
 def _count_tasks(dask_scheduler: Any) -> int:
     return len(dask_scheduler.tasks)
 
@@ -358,9 +415,8 @@ def race(case: Case, venue: Venue, repeat: int) -> None:
     contenders += [executing(stage, threads) for threads in (1, 2)]
     offer = offering(stage)
     contenders += [offer, demanding(stage, offer, moved)]
-    peers = [rechunking(stage, "tasks", disk=True)]
-    peers += [rechunking(stage, "p2p", disk) for disk in (True, False)]
-    contenders += peers
+    others = peers(stage)
+    contenders += others
     for contender in contenders:
         contender.turn(warmup=True)
     for number in range(repeat):
@@ -368,8 +424,8 @@ def race(case: Case, venue: Venue, repeat: int) -> None:
         for contender in Random(number).sample(contenders, len(contenders)):
             contender.turn()
     head = ["what", "median ms", "min - max", "GB/s", "limit"]
-    head += [f"x {peer.name.removeprefix('rechunk, ')}" for peer in peers]
-    print(table(head, (cells(each, case, [contenders[0], *peers]) for each in contenders)))
+    head += [f"x {peer.name.removeprefix('rechunk, ')}" for peer in others]
+    print(table(head, (cells(each, case, [contenders[0], *others]) for each in contenders)))
     for contender in contenders:
         if contender.failure:
             print(f"{contender.name}: {contender.failure}")
@@ -400,6 +456,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, default=8192, help="rows and columns of the 2-D array")
     parser.add_argument("--repeat", type=int, default=5, help="rounds that count")
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
     options = parser.parse_args()
     if options.size < 16 or options.repeat < 1:
         parser.error("expected a --size of at least 16 and a --repeat of at least 1")
@@ -413,7 +470,8 @@ def main() -> None:
     with dask.config.set(QUIET), contextlib.ExitStack() as stack:
         venue = Venue(stack)
         for case in cases(options.size):
-            race(case, venue, options.repeat)
+            if options.only in case.name:
+                race(case, venue, options.repeat)
 
 
 if __name__ == "__main__":

@@ -69,13 +69,14 @@ WIDTHS = {
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
 LINE = 64  # bytes of a cache line
-HALF = 16  # bytes: a vector register of every 64-bit machine
+LANE = 16  # bytes: within these all machines' vector registers interleave
+LANES = LINE // LANE  # registers hold a line; where they are narrower, LLVM takes several
 STRIP = 256  # bytes: the most of a target row that is staged at a time
-PITCH = STRIP + LINE + 32  # bytes between stage rows: a line more, and not a multiple of 64
+PITCH = STRIP + 2 * LINE  # bytes between stage rows: a line more, and what a bundle sticks out
 WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
 
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
-SHELF = 2 * HALF * LINE  # bytes: the largest bundle of rows
+SHELF = LINE * LINE  # bytes: the largest bundle of rows
 MOST_AXES = 64  # NumPy's own limit
 WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
 
@@ -176,8 +177,8 @@ def _copy_fixed(size):
     return copy
 
 
-copy_1, copy_4, copy_8, copy_16, copy_32, copy_line, copy_pair = map(
-    _copy_fixed, (1, 4, 8, 16, 32, LINE, 2 * LINE)
+copy_1, copy_4, copy_8, copy_16, copy_32, copy_pair = map(
+    _copy_fixed, (1, 4, 8, 16, 32, 2 * LINE)
 )
 
 
@@ -187,11 +188,11 @@ def _stream(size):
     @intrinsic
     def stream(typingctx, target, source):
         def codegen(context, builder, sig, args):
-            word = ir.VectorType(ir.IntType(64), 4)
+            word = _vector(8, LINE)
             hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-            for at in range(0, size, 32):
+            for at in range(0, size, LINE):
                 value = builder.load(_pointer(builder, args[1], word, at), align=1)
-                store = builder.store(value, _pointer(builder, args[0], word, at), align=32)
+                store = builder.store(value, _pointer(builder, args[0], word, at), align=LINE)
                 store.set_metadata("nontemporal", hint)
             return context.get_dummy_value()
 
@@ -241,7 +242,7 @@ def bundle(typingctx, element):
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
-        return ir.Constant(INDEX, 2 * HALF // width if width else 0)
+        return ir.Constant(INDEX, LINE // width if width else 0)
 
     return types.int64(element), codegen
 
@@ -250,9 +251,8 @@ def bundle(typingctx, element):
 def transpose(typingctx, element, stage, source, rows, row):
     """Put a line of each row of a bundle into the stage, column by column.
 
-    Rows start at `source` plus their entry in the table at `rows`, from entry `row` on. Two
-    halves of a register hold rows that are half a bundle apart; log2 rounds of interleaving within
-    the halves leave in each register one column of all the rows. Nothing for odd sizes.
+    Rows start at `source` plus their entry in the table at `rows`, from entry `row` on. Nothing for
+    odd sizes.
     """
     width = WIDTHS[element]
 
@@ -260,38 +260,59 @@ def transpose(typingctx, element, stage, source, rows, row):
         _, stage, source, table, row = args
         if not width:
             return context.get_dummy_value()
-        half, full = _vector(width, HALF), _vector(width, 2 * HALF)
-        rows, lanes = HALF // width, half.count
+        full = _vector(width, LINE)
         first = builder.gep(_pointer(builder, table, INDEX), [row])
-        starts = []
-        for k in range(2 * rows):
-            entry = builder.load(builder.gep(first, [ir.Constant(INDEX, k)]))
-            starts.append(builder.add(source, entry))
-        low, high = _interleaving(lanes)
-        for at in range(0, LINE, HALF):
-            values = []
-            for k in range(rows):
-                near = builder.load(_pointer(builder, starts[k], half, at), align=1)
-                far = builder.load(_pointer(builder, starts[k + rows], half, at), align=1)
-                values.append(builder.shuffle_vector(near, far, _mask(range(2 * lanes))))
-            for _ in range(rows.bit_length() - 1):
-                pairs = zip(values[: rows // 2], values[rows // 2 :], strict=True)
-                values = [builder.shuffle_vector(a, b, m) for a, b in pairs for m in (low, high)]
-            for k, value in enumerate(values):
-                column = (at // width + k) * PITCH
-                builder.store(value, _pointer(builder, stage, full, column), align=32)
+        lines = []
+        for k in range(LINE // width):
+            start = builder.add(source, builder.load(builder.gep(first, [ir.Constant(INDEX, k)])))
+            lines.append(builder.load(_pointer(builder, start, full), align=1))
+        for column, value in enumerate(_transposed(builder, lines, LANE // width)):
+            builder.store(value, _pointer(builder, stage, full, column * PITCH), align=LINE)
         return context.get_dummy_value()
 
     return types.none(element, *[types.int64] * 4), codegen
 
 
-def _interleaving(lanes):
-    """Masks that interleave the lower, and the upper, parts of each half of two registers."""
+def _transposed(builder, lines, group):
+    """The columns of a square of elements, given its rows as vectors.
+
+    Each line is loaded once and as a whole: rows a page apart share a few sets of the cache and push
+    each other out. First log2 rounds of interleaving put `group` rows of one column side by side in
+    each lane; then lanes change places between groups.
+    """
+    low, high = _interleaving(lines[0].type.count // LANES)
+    groups = []
+    for first in range(0, len(lines), group):
+        values = lines[first : first + group]
+        for _ in range(group.bit_length() - 1):
+            pairs = zip(values[: group // 2], values[group // 2 :], strict=True)
+            values = [builder.shuffle_vector(a, b, m) for a, b in pairs for m in (low, high)]
+        groups.append(values)
+    found = [_lanes_exchanged(builder, lanes) for lanes in zip(*groups, strict=True)]
+    return [column for lane in zip(*found, strict=True) for column in lane]
+
+
+def _lanes_exchanged(builder, values):
+    """Lane i of register k as lane k of register i; four of both."""
+    size = values[0].type.count // LANES
+
+    def chosen(a, b, lanes):
+        return builder.shuffle_vector(
+            a, b, _mask([lane * size + i for lane in lanes for i in range(size)])
+        )
+
+    a, b, c, d = values
+    ends = [(chosen(a, b, four), chosen(c, d, four)) for four in ((0, 1, 4, 5), (2, 3, 6, 7))]
+    return [chosen(x, y, four) for x, y in ends for four in ((0, 2, 4, 6), (1, 3, 5, 7))]
+
+
+def _interleaving(count):
+    """Masks that interleave the lower, and the upper, halves of each lane of two registers."""
     low, high = [], []
-    for half in (0, lanes):
-        for i in range(half, half + lanes // 2):
-            low += [i, i + 2 * lanes]
-            high += [i + lanes // 2, i + lanes // 2 + 2 * lanes]
+    for lane in range(0, LANES * count, count):
+        for i in range(lane, lane + count // 2):
+            low += [i, i + LANES * count]
+            high += [i + count // 2, i + count // 2 + LANES * count]
     return _mask(low), _mask(high)
 
 
@@ -356,7 +377,7 @@ def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room
     apart()
     stage, shelf, lines = room
     count = bundle(element)
-    if step != itemsize or columns * itemsize <= HALF:
+    if step != itemsize or columns * itemsize <= LANE:
         for m in range(columns):
             start, to = source + m * step, stage + m * PITCH - low * itemsize
             for i in range(low, high):
@@ -390,8 +411,8 @@ def march_bundles(
     still under way fill a short queue, and only what fits in it runs while memory works.
     """
     apart()
-    stage, shelf, lines = room
-    stream, heads, crowded = modes
+    stage = room[0]
+    stream, heads = modes
     count, strip = bundle(element), strip_of(itemsize)
     j = np.int64(0)
     while j < width:
@@ -400,12 +421,7 @@ def march_bundles(
             for k in range(i, i + count):  # also where the windows are not on lines
                 prefetch(start + entry(rows, k) + 2 * LINE - 1)
             to = stage + (i - low) * itemsize
-            if crowded:
-                for k in range(count):
-                    copy_line(shelf + k * LINE, start + entry(rows, i + k))
-                transpose(element, to, shelf, lines, 0)
-            else:
-                transpose(element, to, start, rows, i)
+            transpose(element, to, start, rows, i)
             i += count
         for m in range(LINE // itemsize):
             to = target + entry(columns, j + m)
@@ -556,20 +572,17 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     consecutive lines as the strip has rows.
     """
     size, dense = height * itemsize, steps[1] == itemsize
-    bundled = itemsize <= HALF and itemsize & (itemsize - 1) == 0
+    bundled = itemsize <= LANE and itemsize & (itemsize - 1) == 0
     batch, bundle_rows, strip = TILE, np.int64(1), strip_of(itemsize)
     least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     if bundled:
-        batch, bundle_rows = LINE // itemsize, 2 * HALF // itemsize
+        batch, bundle_rows = LINE // itemsize, LINE // itemsize
     if stream:
         least, greatest = edges(target, columns, width)
     if bundled and dense:
         if width > 2 * batch:  # columns up to a line of the source
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
         whole = (width - head) // batch * batch
-    # Rows a page apart share a few sets of the cache: in large bundles they push each other out.
-    apart_by = entry(rows, 1) - entry(rows, 0) if height > 1 else 1
-    crowded = itemsize < 4 and apart_by % 1024 == 0
     done = np.int64(0)  # bytes after the edge of each column
     while done == 0 or greatest + done < size:
         end = greatest + done + strip
@@ -589,7 +602,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 bundles_end,
                 skip,
                 done,
-                (stream != 0, done == 0 and greatest > 0, crowded),
+                (stream != 0, done == 0 and greatest > 0),
                 room,
             )
         j = np.int64(0)
@@ -630,7 +643,7 @@ def rectangle(target, source, itemsize, rows, columns, height, width, steps, str
     size = height * itemsize
     if steps[0] != itemsize or size < LINE or itemsize > LINE:
         patch(target, source, itemsize, rows, columns, height, width, steps)
-    elif not stream and width * itemsize <= HALF and steps[2]:
+    elif not stream and width * itemsize <= LANE and steps[2]:
         for j in range(width):
             to, start = target + entry(columns, j), source + j * steps[1]
             strided(to, start, height, itemsize, steps[2], itemsize)

@@ -76,6 +76,7 @@ PITCH = STRIP + 2 * LINE  # bytes between stage rows: a line more, and what a bu
 WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
 
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
+AHEAD = 2 * LINE - 1  # bytes
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
 MOST_AXES = 64  # NumPy's own limit
 WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
@@ -189,11 +190,9 @@ def _stream(size):
     def stream(typingctx, target, source):
         def codegen(context, builder, sig, args):
             word = _vector(8, LINE)
-            hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
             for at in range(0, size, LINE):
                 value = builder.load(_pointer(builder, args[1], word, at), align=1)
-                store = builder.store(value, _pointer(builder, args[0], word, at), align=LINE)
-                store.set_metadata("nontemporal", hint)
+                _store_past(builder, value, _pointer(builder, args[0], word, at))
             return context.get_dummy_value()
 
         return types.none(types.int64, types.int64), codegen
@@ -258,19 +257,56 @@ def transpose(typingctx, element, stage, source, rows, row):
 
     def codegen(context, builder, sig, args):
         _, stage, source, table, row = args
-        if not width:
-            return context.get_dummy_value()
-        full = _vector(width, LINE)
-        first = builder.gep(_pointer(builder, table, INDEX), [row])
-        lines = []
-        for k in range(LINE // width):
-            start = builder.add(source, builder.load(builder.gep(first, [ir.Constant(INDEX, k)])))
-            lines.append(builder.load(_pointer(builder, start, full), align=1))
-        for column, value in enumerate(_transposed(builder, lines, LANE // width)):
-            builder.store(value, _pointer(builder, stage, full, column * PITCH), align=LINE)
+        if width:
+            lines = _lines(builder, width, source, table, row)
+            for m, column in enumerate(_transposed(builder, lines, LANE // width)):
+                place = _pointer(builder, stage, column.type, m * PITCH)
+                builder.store(column, place, align=LINE)
         return context.get_dummy_value()
 
     return types.none(element, *[types.int64] * 4), codegen
+
+
+@intrinsic
+def transpose_past(typingctx, element, target, columns, column, source, rows, row):
+    """The same straight to the target, past the caches: a whole line of each column.
+
+    Column 0 of the bundle is at `target` plus entry `column` of the table at `columns`, and so on;
+    all these are multiples of LINE.
+    """
+    width = WIDTHS[element]
+
+    def codegen(context, builder, sig, args):
+        _, target, places, first, source, table, row = args
+        if width:
+            lines = _lines(builder, width, source, table, row)
+            places = _starts(builder, width, target, places, first)
+            columns = _transposed(builder, lines, LANE // width)
+            for to, column in zip(places, columns, strict=True):
+                _store_past(builder, column, _pointer(builder, to, column.type))
+        return context.get_dummy_value()
+
+    return types.none(element, *[types.int64] * 6), codegen
+
+
+def _starts(builder, width, address, table, first):
+    """The address plus, one by one, as many entries of a table as elements fit in a line."""
+    entries = builder.gep(_pointer(builder, table, INDEX), [first])
+    for k in range(LINE // width):
+        yield builder.add(address, builder.load(builder.gep(entries, [ir.Constant(INDEX, k)])))
+
+
+def _lines(builder, width, source, table, row):
+    """A line of each row of a bundle, as vectors."""
+    kind = _vector(width, LINE)
+    starts = _starts(builder, width, source, table, row)
+    return [builder.load(_pointer(builder, start, kind), align=1) for start in starts]
+
+
+def _store_past(builder, value, place):
+    """Store whole lines past the caches."""
+    hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+    builder.store(value, place, align=LINE).set_metadata("nontemporal", hint)
 
 
 def _transposed(builder, lines, group):
@@ -402,6 +438,25 @@ def fill_elements(source, itemsize, rows, low, high, columns, step, room):
 
 
 @kernel
+def march_past(element, target, source, itemsize, rows, columns, low, high, width):
+    """Move rows `low` to `high` of every column, where these begin on a line of the target.
+
+    No stage: lines go from registers to memory.
+    """
+    apart()
+    count = bundle(element)
+    j = np.int64(0)
+    while j < width:
+        start, i = source + j * itemsize, low
+        while i < high:
+            for k in range(i, i + count):
+                prefetch(start + entry(rows, k) + AHEAD)
+            transpose_past(element, target + i * itemsize, columns, j, start, rows, i)
+            i += count
+        j += count
+
+
+@kernel
 def march_bundles(
     element, target, source, itemsize, rows, columns, low, high, width, done, modes, room
 ):
@@ -412,14 +467,17 @@ def march_bundles(
     """
     apart()
     stage = room[0]
-    stream, heads = modes
+    stream, heads, lined = modes
+    if lined:
+        march_past(element, target, source, itemsize, rows, columns, low, high, width)
+        return
     count, strip = bundle(element), strip_of(itemsize)
     j = np.int64(0)
     while j < width:
         start, i = source + j * itemsize, low
         while i < high:
             for k in range(i, i + count):  # also where the windows are not on lines
-                prefetch(start + entry(rows, k) + 2 * LINE - 1)
+                prefetch(start + entry(rows, k) + AHEAD)
             to = stage + (i - low) * itemsize
             transpose(element, to, start, rows, i)
             i += count
@@ -579,6 +637,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         batch, bundle_rows = LINE // itemsize, LINE // itemsize
     if stream:
         least, greatest = edges(target, columns, width)
+    lined = stream != 0 and least == greatest and least % itemsize == 0
     if bundled and dense:
         if width > 2 * batch:  # columns up to a line of the source
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
@@ -591,6 +650,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         high = height if last else -(-end // itemsize)
         bundles_end = low + -(-(high - low) // bundle_rows) * bundle_rows
         skip = whole if not last and bundles_end <= height else np.int64(0)
+        heads = done == 0 and greatest > 0
         if skip:
             march(
                 target,
@@ -602,7 +662,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 bundles_end,
                 skip,
                 done,
-                (stream != 0, done == 0 and greatest > 0),
+                (stream != 0, heads, lined and not heads),
                 room,
             )
         j = np.int64(0)

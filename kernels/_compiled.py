@@ -76,7 +76,6 @@ PITCH = STRIP + 2 * LINE  # bytes between stage rows: a line more, and what a bu
 WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
 
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
-AHEAD = 2 * LINE - 1  # bytes
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
 MOST_AXES = 64  # NumPy's own limit
 WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
@@ -279,8 +278,8 @@ def transpose_past(typingctx, element, target, columns, column, source, rows, ro
     def codegen(context, builder, sig, args):
         _, target, places, first, source, table, row = args
         if width:
-            lines = _lines(builder, width, source, table, row)
             places = _starts(builder, width, target, places, first)
+            lines = _lines(builder, width, source, table, row)
             columns = _transposed(builder, lines, LANE // width)
             for to, column in zip(places, columns, strict=True):
                 _store_past(builder, column, _pointer(builder, to, column.type))
@@ -438,7 +437,7 @@ def fill_elements(source, itemsize, rows, low, high, columns, step, room):
 
 
 @kernel
-def march_past(element, target, source, itemsize, rows, columns, low, high, width):
+def march_past(element, target, source, itemsize, rows, columns, low, high, width, ahead):
     """Move rows `low` to `high` of every column, where these begin on a line of the target.
 
     No stage: lines go from registers to memory.
@@ -449,8 +448,9 @@ def march_past(element, target, source, itemsize, rows, columns, low, high, widt
     while j < width:
         start, i = source + j * itemsize, low
         while i < high:
-            for k in range(i, i + count):
-                prefetch(start + entry(rows, k) + AHEAD)
+            if ahead:
+                for k in range(i, i + count):
+                    prefetch(start + entry(rows, k) + ahead)
             transpose_past(element, target + i * itemsize, columns, j, start, rows, i)
             i += count
         j += count
@@ -462,28 +462,34 @@ def march_bundles(
 ):
     """Move one strip of every column, a line of the source's rows at a time.
 
+    The last one if `size` is not 0: to the end of columns of that many bytes.
+
     All there is to do where nothing is ragged. The loop is kept this small because stores that are
     still under way fill a short queue, and only what fits in it runs while memory works.
     """
     apart()
     stage = room[0]
-    stream, heads, lined = modes
+    stream, heads, size, lined, ahead = modes
     if lined:
-        march_past(element, target, source, itemsize, rows, columns, low, high, width)
+        march_past(element, target, source, itemsize, rows, columns, low, high, width, ahead)
         return
     count, strip = bundle(element), strip_of(itemsize)
     j = np.int64(0)
     while j < width:
         start, i = source + j * itemsize, low
         while i < high:
-            for k in range(i, i + count):  # also where the windows are not on lines
-                prefetch(start + entry(rows, k) + AHEAD)
+            if ahead:
+                for k in range(i, i + count):
+                    prefetch(start + entry(rows, k) + ahead)
             to = stage + (i - low) * itemsize
             transpose(element, to, start, rows, i)
             i += count
         for m in range(LINE // itemsize):
             to = target + entry(columns, j + m)
-            if stream:
+            if size:
+                at = done + (-to & (LINE - 1)) if stream and done else done
+                put(to + at, stage + m * PITCH + at - low * itemsize, size - at, stream)
+            elif stream:
                 line = ((to + LINE - 1) & -LINE) + done
                 begin = stage + m * PITCH + line - to - low * itemsize
                 for at in range(0, strip, 2 * LINE):
@@ -642,15 +648,25 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         if width > 2 * batch:  # columns up to a line of the source
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
         whole = (width - head) // batch * batch
+    # Rows a page apart share a few sets of the cache, where lines asked for early push others out.
+    crowded = height > 1 and (entry(rows, 1) - entry(rows, 0)) % 2048 == 0
+    ahead = np.int64(2 * LINE - 1)  # bytes; the last byte also where windows are not on lines
+    if itemsize >= 4:
+        ahead = np.int64(6 * LINE - 1)
+    if crowded and (itemsize == 2 or itemsize == 4):
+        ahead = np.int64(0)
     done = np.int64(0)  # bytes after the edge of each column
     while done == 0 or greatest + done < size:
         end = greatest + done + strip
         last = end > size or (end == size and least != greatest)
         low = (least + done) // itemsize if done else np.int64(0)
         high = height if last else -(-end // itemsize)
-        bundles_end = low + -(-(high - low) // bundle_rows) * bundle_rows
-        skip = whole if not last and bundles_end <= height else np.int64(0)
-        heads = done == 0 and greatest > 0
+        bundled_rows = -(-(high - low) // bundle_rows) * bundle_rows
+        if last:  # whole bundles, which may begin with rows that are done
+            low = height - bundled_rows if bundled_rows <= height else low
+        bundles_end = low + bundled_rows
+        skip = whole if bundles_end <= height else np.int64(0)
+        heads = done == 0 and greatest > 0 and not last
         if skip:
             march(
                 target,
@@ -662,7 +678,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 bundles_end,
                 skip,
                 done,
-                (stream != 0, heads, lined and not heads),
+                (stream != 0, heads, size if last else 0, lined and not heads and not last, ahead),
                 room,
             )
         j = np.int64(0)

@@ -30,8 +30,9 @@ whole cache lines on both sides and nothing else::
 
 Where the target is larger than the caches the lines are streamed past them (nontemporal stores),
 which saves reading what is overwritten. Each column has its own offset to the next line, so a strip
-of the stage holds one line more than it gives away. See *What Every Programmer Should Know About
-Memory* (Drepper, 2007), section 6.1.
+of the stage holds one line more than it gives away. Where all columns have the same one there is no
+stage: registers hold whole lines, and these are streamed at once. See *What Every Programmer Should
+Know About Memory* (Drepper, 2007), section 6.1.
 """
 
 import numpy as np
@@ -76,6 +77,7 @@ PITCH = STRIP + 2 * LINE  # bytes between stage rows: a line more, and what a bu
 WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
 
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
+RUNS_AHEAD, STRETCH = 2048, 512  # bytes: how far, and how many at a time, runs are asked for
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
 MOST_AXES = 64  # NumPy's own limit
 WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
@@ -177,9 +179,7 @@ def _copy_fixed(size):
     return copy
 
 
-copy_1, copy_4, copy_8, copy_16, copy_32, copy_pair = map(
-    _copy_fixed, (1, 4, 8, 16, 32, 2 * LINE)
-)
+copy_1, copy_4, copy_8, copy_16, copy_32, copy_pair = map(_copy_fixed, (1, 4, 8, 16, 32, 2 * LINE))
 
 
 def _stream(size):
@@ -311,9 +311,9 @@ def _store_past(builder, value, place):
 def _transposed(builder, lines, group):
     """The columns of a square of elements, given its rows as vectors.
 
-    Each line is loaded once and as a whole: rows a page apart share a few sets of the cache and push
-    each other out. First log2 rounds of interleaving put `group` rows of one column side by side in
-    each lane; then lanes change places between groups.
+    Each line is loaded once and as a whole: rows a page apart share a few sets of the cache and
+    push each other out. First log2 rounds of interleaving put `group` rows of one column side by
+    side in each lane; then lanes change places between groups.
     """
     low, high = _interleaving(lines[0].type.count // LANES)
     groups = []
@@ -437,7 +437,19 @@ def fill_elements(source, itemsize, rows, low, high, columns, step, room):
 
 
 @kernel
-def march_past(element, target, source, itemsize, rows, columns, low, high, width, ahead):
+def ask(source, rows, first, end, strip, at, limits):
+    """Prefetch a line of some rows at byte `at`; beyond their end, of those of the next strip."""
+    apart()
+    height, width = limits
+    if at >= width:
+        at -= width
+        first, end = first + strip, min(end + strip, height)
+    for k in range(first, end):
+        prefetch(source + entry(rows, k) + at)
+
+
+@kernel
+def march_past(element, target, source, itemsize, rows, columns, low, high, width, ahead, limits):
     """Move rows `low` to `high` of every column, where these begin on a line of the target.
 
     No stage: lines go from registers to memory.
@@ -449,8 +461,7 @@ def march_past(element, target, source, itemsize, rows, columns, low, high, widt
         start, i = source + j * itemsize, low
         while i < high:
             if ahead:
-                for k in range(i, i + count):
-                    prefetch(start + entry(rows, k) + ahead)
+                ask(source, rows, i, i + count, high - low, j * itemsize + ahead, limits)
             transpose_past(element, target + i * itemsize, columns, j, start, rows, i)
             i += count
         j += count
@@ -469,9 +480,12 @@ def march_bundles(
     """
     apart()
     stage = room[0]
-    stream, heads, size, lined, ahead = modes
+    stream, heads, size, lined, ahead, height = modes
+    limits = height, width * itemsize
     if lined:
-        march_past(element, target, source, itemsize, rows, columns, low, high, width, ahead)
+        march_past(
+            element, target, source, itemsize, rows, columns, low, high, width, ahead, limits
+        )
         return
     count, strip = bundle(element), strip_of(itemsize)
     j = np.int64(0)
@@ -479,8 +493,7 @@ def march_bundles(
         start, i = source + j * itemsize, low
         while i < high:
             if ahead:
-                for k in range(i, i + count):
-                    prefetch(start + entry(rows, k) + ahead)
+                ask(source, rows, i, i + count, high - low, j * itemsize + ahead, limits)
             to = stage + (i - low) * itemsize
             transpose(element, to, start, rows, i)
             i += count
@@ -488,7 +501,7 @@ def march_bundles(
             to = target + entry(columns, j + m)
             if size:
                 at = done + (-to & (LINE - 1)) if stream and done else done
-                put(to + at, stage + m * PITCH + at - low * itemsize, size - at, stream)
+                put(to + at, stage + m * PITCH + at - low * itemsize, size - at, stream, 0)
             elif stream:
                 line = ((to + LINE - 1) & -LINE) + done
                 begin = stage + m * PITCH + line - to - low * itemsize
@@ -501,7 +514,7 @@ def march_bundles(
         if heads:
             for m in range(LINE // itemsize):
                 to = target + entry(columns, j + m)
-                put(to, stage + m * PITCH, -to & (LINE - 1), 0)
+                put(to, stage + m * PITCH, -to & (LINE - 1), 0, 0)
         j += LINE // itemsize
 
 
@@ -577,16 +590,22 @@ def fill(source, itemsize, rows, low, high, columns, step, room):
 
 
 @kernel
-def put(target, source, size, stream):
-    """Copy contiguous bytes; if asked to, past the caches in whole lines of the target."""
+def put(target, source, size, stream, later):
+    """Copy contiguous bytes; if asked to, past the caches in whole lines of the target.
+
+    Prefetched is what lies `later` bytes after these in the source, if that is not 0.
+    """
     apart()
     if not stream:
         copy_short(target, source, size)
         return
-    at = min(-target & (LINE - 1), size)
+    head = at = min(-target & (LINE - 1), size)
     if at:
         copy_short(target, source, at)
     while at + LINE <= size:
+        if later and (at - head) % STRETCH == 0:
+            for beyond in range(0, STRETCH, LINE):
+                prefetch(source + later + at - head + beyond)
         stream_line(target + at, source + at)
         at += LINE
     if at < size:
@@ -651,7 +670,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     # Rows a page apart share a few sets of the cache, where lines asked for early push others out.
     crowded = height > 1 and (entry(rows, 1) - entry(rows, 0)) % 2048 == 0
     ahead = np.int64(2 * LINE - 1)  # bytes; the last byte also where windows are not on lines
-    if itemsize >= 4:
+    if itemsize >= 4 and width * itemsize >= 4096:
         ahead = np.int64(6 * LINE - 1)
     if crowded and (itemsize == 2 or itemsize == 4):
         ahead = np.int64(0)
@@ -662,8 +681,8 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         low = (least + done) // itemsize if done else np.int64(0)
         high = height if last else -(-end // itemsize)
         bundled_rows = -(-(high - low) // bundle_rows) * bundle_rows
-        if last:  # whole bundles, which may begin with rows that are done
-            low = height - bundled_rows if bundled_rows <= height else low
+        if last and bundled_rows <= height:  # bundles that begin with rows which are done
+            low = height - bundled_rows
         bundles_end = low + bundled_rows
         skip = whole if bundles_end <= height else np.int64(0)
         heads = done == 0 and greatest > 0 and not last
@@ -678,7 +697,14 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 bundles_end,
                 skip,
                 done,
-                (stream != 0, heads, size if last else 0, lined and not heads and not last, ahead),
+                (
+                    stream != 0,
+                    heads,
+                    size if last else 0,
+                    lined and not heads and not last,
+                    ahead,
+                    height,
+                ),
                 room,
             )
         j = np.int64(0)
@@ -694,7 +720,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 edge = -to & (LINE - 1) if stream else np.int64(0)
                 at = edge + done if done else np.int64(0)
                 end = size if last else edge + done + strip
-                put(to + at, room[0] + m * pitch + at - low * itemsize, end - at, stream)
+                put(to + at, room[0] + m * pitch + at - low * itemsize, end - at, stream, 0)
             j += n
         done += strip
 
@@ -708,7 +734,10 @@ def runs(target, source, itemsize, stream, axes, base):
         start, to, n = piece(axes, base, k, q)
         if steps[0] == itemsize and steps[1] == itemsize:
             size = n * itemsize
-            put(target + to, source + start, size, stream if size >= STRIP else 0)
+            # What the processor would not ask for by itself: the runs that follow.
+            later = axes[k - 1, SOURCE_STRIDE]
+            later = 0 if later == size else later * max(1, RUNS_AHEAD // size)
+            put(target + to, source + start, size, stream if size >= STRIP else 0, later)
         else:
             strided(target + to, source + start, n, steps[0], steps[1], itemsize)
 

@@ -30,7 +30,7 @@ GROUP, CHUNK = 9, 10
 COLUMNS = 11
 
 WIDEST = 64  # bytes: up to one cache line, short runs are moved as one element
-GROUPED = 512  # bytes: sides of rectangles shorter than this take in another axis
+GROUPED = 8192  # bytes: sides of rectangles shorter than this take in another axis
 TABLE = 8192  # entries of a table of offsets: 64 KiB
 NOTHING = np.zeros(0, np.int64)
 

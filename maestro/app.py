@@ -349,6 +349,7 @@ class App:
         if line is not None:
             with suppress(MaestroError):
                 line.run(line.call, "leave")
+            line.ways.close()
             self._started.close()
 
     async def _leave_async(self) -> None:
@@ -356,6 +357,7 @@ class App:
         if line is not None:
             with suppress(MaestroError):
                 await line.run(line.call, "leave")
+            line.ways.close()
             await self._started.aclose()
 
     async def _offer(self, cdo: Cdo, data: Any) -> Cdo:

@@ -20,9 +20,9 @@ each grant how many bytes will come. What is not complete belongs to the stream 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from distributed.comm.core import Comm
@@ -39,7 +39,7 @@ from maestro.frames import received, to_send
 from maestro.offload import SMALL, off_loop
 from maestro.payload import as_bytes
 
-__all__ = ["Delivery", "Run", "Taking", "bring", "copied", "runs"]
+__all__ = ["Delivery", "Places", "Run", "Taking", "bring", "copied", "runs"]
 
 #: Low and high end along each axis.
 Box: TypeAlias = tuple[tuple[int, int], ...]
@@ -190,6 +190,16 @@ def copied(run: Run, part: AnyArray) -> NDArray[np.uint8]:
     return memory
 
 
+class Places(Protocol):
+    """Where the parts of a delivery go."""
+
+    def allocate(self, rank: int) -> NDArray[np.uint8]:
+        """Memory for a part, of any content."""
+
+    def enter(self) -> int | None:
+        """Store the parts; or store none, and say a rank that is not expected any more."""
+
+
 class Taking(NodeEnd):
     """The node's end of a stream from an app.
 
@@ -201,10 +211,8 @@ class Taking(NodeEnd):
         What is to come.
     buffers : Buffers
         What all the node's streams share.
-    allocate : callable
-        Gives memory of so many bytes for a part.
-    store : callable
-        Called with the parts' memory by rank once all of it is there.
+    places : Places
+        Where the parts go.
     """
 
     def __init__(
@@ -212,21 +220,19 @@ class Taking(NodeEnd):
         comm: Comm,
         delivery: Delivery,
         buffers: Buffers,
-        allocate: Callable[[int], NDArray[np.uint8]],
-        store: Callable[[dict[int, NDArray[np.uint8]]], None],
+        places: Places,
     ) -> None:
         super().__init__(comm, buffers, delivery.credit, delivery.silence)
-        self._delivery, self._allocate, self._store = delivery, allocate, store
+        self._delivery, self._places = delivery, places
         self._memory: dict[int, NDArray[np.uint8]] = {}
 
     async def run(self) -> None:
         """Take everything, then let the app know that it is stored."""
         await super().run()
-        try:
-            self._store(self._memory)
-        except Missing as missing:
-            await self.comm.write({"missing": missing.rank})
-            raise
+        missing = self._places.enter()
+        if missing is not None:
+            await self.comm.write({"missing": missing})
+            raise Missing(missing)
         await self.comm.write({"stored": True})
 
     async def talk(self) -> None:
@@ -237,7 +243,7 @@ class Taking(NodeEnd):
 
         def begin() -> list[Run] | None:
             for rank in delivery.ranks:
-                self._memory[rank] = self._allocate(delivery.size(rank))
+                self._memory[rank] = self._places.allocate(rank)
             return next(sequence, None)
 
         ahead = await off_loop(small, begin)

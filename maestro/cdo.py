@@ -28,6 +28,7 @@ from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.offering import checked_rank, offering
+from maestro.payload import as_part
 from maestro.report import Report
 
 __all__ = ["Cdo"]
@@ -272,10 +273,7 @@ class Cdo:
                     source = transfer.Source(
                         self.name, answer["version"], given.distribution, given.dtype
                     )
-                    rpc = self._link.client.rpc
-                    await transfer.store(
-                        rpc, source, answer["nodes"], given.parts, self._link.lives
-                    )
+                    await transfer.store(self._link.ways, source, answer["nodes"], given.parts)
             except BaseException:
                 await self._tell("abort")
                 raise
@@ -333,7 +331,7 @@ class Cdo:
         target = self.distribution or Distribution(offered.shape, order=order)
         ranks = range(target.size) if self.rank is None else [self.rank]
         try:
-            parts = {rank: target.empty(rank, dtype) for rank in ranks}
+            parts = {rank: self._empty_part(target, rank, dtype) for rank in ranks}
         except MemoryError as error:
             raise PoolFullError(
                 f"CDO {self.name!r}: no memory for what is demanded: {error}"
@@ -345,19 +343,19 @@ class Cdo:
                 take(rank, parts.pop(rank))
 
         report.transfers = await transfer.fetch(
-            self._link.client.rpc,
-            source,
-            found["nodes"],
-            target,
-            parts,
-            self._link.lives,
-            arrived,
+            self._link.ways, source, found["nodes"], target, parts, arrived
         )
         if take is not None:
             return None
         if self.distribution is None or self.rank is not None:
             return parts[ranks[0]]
         return list(parts.values())
+
+    def _empty_part(self, layout: Distribution, rank: int, dtype: np.dtype[Any]) -> AnyArray:
+        """Memory for a demanded part: what was touched before, where there is some."""
+        memory = self._link.ways.memory.empty(layout.local_size(rank) * dtype.itemsize)
+        part: AnyArray = as_part(memory, layout.local_shape(rank), dtype, layout.order)
+        return part
 
     async def _tell(self, word: str, **how: bool) -> None:
         """Let the manager know how an offer or a demand ended; a lost pool need not know."""

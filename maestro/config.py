@@ -7,7 +7,7 @@ from pathlib import Path
 import dask
 from dask.utils import parse_bytes, parse_timedelta
 
-__all__ = ["get_bytes", "get_number", "get_seconds"]
+__all__ = ["get_bytes", "get_flag", "get_number", "get_path", "get_seconds"]
 
 (_DEFAULTS,) = dask.config.collect_yaml([str(Path(__file__).with_name("maestro.yaml"))])
 dask.config.update_defaults(_DEFAULTS)
@@ -26,3 +26,14 @@ def get_seconds(key: str) -> float:
 def get_number(key: str) -> float:
     """A setting that is a plain number."""
     return float(dask.config.get(f"maestro.{key}"))
+
+
+def get_flag(key: str) -> bool:
+    """A setting that is true or false."""
+    return bool(dask.config.get(f"maestro.{key}"))
+
+
+def get_path(key: str) -> Path | None:
+    """A setting that names a directory, or none."""
+    path = dask.config.get(f"maestro.{key}")
+    return None if path is None else Path(path).expanduser()

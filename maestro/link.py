@@ -11,6 +11,7 @@ from distributed import Client
 from maestro.config import get_seconds
 from maestro.errors import MaestroError, PoolLostError, PoolTimeoutError, from_wire
 from maestro.messages import PROTOCOL
+from maestro.ways import Ways
 
 __all__ = ["Link"]
 
@@ -26,12 +27,18 @@ class Link:
         The name by which the manager knows the app.
     asynchronous : bool
         Whether `run` returns awaitables.
+
+    Attributes
+    ----------
+    ways : Ways
+        The app's ways to the nodes.
     """
 
     def __init__(self, client: Client, app: str, asynchronous: bool) -> None:
         self.client = client
         self.app = app
         self.asynchronous = asynchronous
+        self.ways = Ways(client.rpc, self.lives)
 
     def run(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
         """Do the work on the client's loop: wait for it, or return an awaitable."""

@@ -120,8 +120,8 @@ class Manager:
                     self._answers.pop(request).set_result({"value": value})
                 case m.Refuse(request, error):
                     self._answers.pop(request).set_result({"error": to_wire(error)})
-                case m.Free(node, version, ranks):
-                    self._soon(self._free(node, version, ranks), self._tasks)
+                case m.Free():
+                    self._soon(self._free(instruction), self._tasks)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -139,11 +139,13 @@ class Manager:
         self._timer = None
         self.carry_out(m.Tick())
 
-    async def _free(self, node: str, version: int, ranks: tuple[int, ...]) -> None:
+    async def _free(self, parts: m.Free) -> None:
         try:
-            await self.scheduler.rpc(node).maestro_free(version=version, ranks=ranks)
+            await self.scheduler.rpc(parts.node).maestro_free(
+                version=parts.version, ranks=parts.ranks, settled=parts.settled
+            )
         except OSError:  # the node is gone, and what it held with it
-            logger.info("Node %s went before it could drop version %d", node, version)
+            logger.info("Node %s went before it could drop version %d", parts.node, parts.version)
 
     def enlist_soon(self, worker: str) -> None:
         """Make a worker a node as soon as it listens.
@@ -164,7 +166,7 @@ class Manager:
                 )
                 if answer.get("status") != "OK":
                     raise answer["exception"]
-                hello = await rpc.maestro_hello()
+                hello = await rpc.maestro_enlist(pool=self.scheduler.id)
         except Exception as error:  # whatever a foreign worker answers, it is no node
             logger.warning("Worker %s is no pool node: %r", worker, error)
         else:

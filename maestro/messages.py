@@ -254,11 +254,16 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Free:
-    """Let a node drop parts of a version."""
+    """Let a node drop parts of a version.
+
+    ``settled`` says that nobody writes to them any more: otherwise who did is gone, or thought to
+    be, and their memory must not be used again.
+    """
 
     node: str
     version: int
     ranks: tuple[int, ...]
+    settled: bool = True
 
 
 Instruction: TypeAlias = Reply | Refuse | Free

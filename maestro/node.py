@@ -7,24 +7,20 @@ extension of its worker.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from distributed import Status, Worker
 from distributed.comm.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.system import MEMORY_LIMIT
-from numpy.typing import NDArray
 
-from layouts import Distribution
-from layouts.tiled import AnyArray
+from maestro.arena import Arena, default_parent, reap
 from maestro.bringing import Delivery, Taking
 from maestro.buffers import Buffers, keep_freed_memory
-from maestro.config import get_bytes, get_number
-from maestro.ends import Missing
+from maestro.config import get_bytes, get_number, get_path
 from maestro.errors import ProtocolError, to_wire
-from maestro.payload import as_part, element
+from maestro.holdings import Arrival, Holdings
+from maestro.offload import off_loop
 from maestro.pulling import Giving, Request
 
 __all__ = ["Node", "NodePlugin"]
@@ -40,98 +36,110 @@ class NodePlugin(WorkerPlugin):
         if "maestro" not in worker.extensions:
             worker.extensions["maestro"] = Node(worker)
 
-
-@dataclass
-class Part:
-    """One rank's bytes of one version."""
-
-    distribution: Distribution
-    memory: NDArray[np.uint8]
-    array: AnyArray
+    def teardown(self, worker: Worker) -> None:
+        node = worker.extensions.pop("maestro", None)
+        if node is not None:
+            node.close()
 
 
 class Node:
-    """The parts that one worker holds, and the calls by which apps bring and fetch them.
+    """The calls by which programs bring parts to one worker and fetch them.
+
+    Parameters
+    ----------
+    worker : Worker
+        Serves the calls.
 
     Attributes
     ----------
     limit : int
         Bytes of parts that it may hold.
-    parts : dict
-        What it holds, by version and rank.
+    holdings : Holdings
+        What it holds; there from `enlist` on.
     buffers : Buffers
         The array bytes it has under way, in all streams.
     """
+
+    holdings: Holdings
 
     def __init__(self, worker: Worker) -> None:
         self.limit = int(
             (worker.memory_manager.memory_limit or MEMORY_LIMIT) * get_number("node.memory")
         )
-        self.parts: dict[tuple[int, int], Part] = {}
         self.buffers = Buffers(get_bytes("transfer.in-flight"))
         keep_freed_memory()
-        self._arriving: dict[tuple[int, int], Taking] = {}
         worker.handlers.update(
+            maestro_enlist=self.enlist,
             maestro_hello=self.hello,
             maestro_free=self.free,
             maestro_give=self.give,
+            maestro_place=self.place,
             maestro_take=self.take,
+            maestro_where=self.where,
         )
 
-    def hello(self) -> dict[str, int]:
-        """Say that this node is ready, and how many bytes it may hold."""
+    def enlist(self, pool: str) -> dict[str, Any]:
+        """Be a node of a pool, whose name no other has; say how many bytes this one may hold."""
+        if not hasattr(self, "holdings"):
+            parent = get_path("arena.directory") or default_parent()
+            reap(parent)
+            arena = Arena(parent, pool, self.limit)
+            self.holdings = Holdings(arena, get_bytes("transfer.map-from"))
         return {"limit": self.limit}
 
-    def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """Memory for one part, of any content; goes back when nobody refers to it any more."""
-        return np.empty(nbytes, np.uint8)
+    def hello(self) -> dict[str, str]:
+        """Say where programs of this host find the parts, and what proves that they are there."""
+        arena = self.holdings.arena
+        return {"arena": arena.directory, "token": arena.token}
+
+    def close(self) -> None:
+        """Leave nothing on this host; what programs have mapped stays valid."""
+        if hasattr(self, "holdings"):
+            self.holdings.arena.close()
 
     async def give(self, comm: Comm, request: dict[str, Any]) -> Any:
-        """Stream to an app what it wants of the parts; see `maestro.pulling`."""
+        """Stream to a program what it wants of the parts; see `maestro.pulling`."""
         try:
             wanted = Request.from_words(request)
         except ProtocolError as error:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         else:
-            await Giving(comm, wanted, self.parts, self.buffers).serve()
+            await Giving(comm, wanted, self.holdings.parts, self.buffers).serve()
         return Status.dont_reply
 
+    def where(self, version: int, ranks: Sequence[int]) -> dict[int, tuple[str, int, int]]:
+        """Say where a program of this host can map parts; see `maestro.onhost`."""
+        return self.holdings.where(version, ranks)
+
     async def take(self, comm: Comm, delivery: dict[str, Any]) -> Any:
-        """Store the parts that an app streams; see `maestro.bringing`."""
+        """Store the parts that a program streams; see `maestro.bringing`."""
         try:
             coming = Delivery.from_words(delivery)
         except ProtocolError as error:
             await comm.write({"error": to_wire(error)})
             await comm.close()
             return Status.dont_reply
-        keys = [(coming.version, rank) for rank in coming.ranks]
-
-        def store(memory: dict[int, NDArray[np.uint8]]) -> None:
-            for key in keys:  # what was freed meanwhile, or is being brought again, is not stored
-                if self._arriving.get(key) is not stream:
-                    raise Missing(key[1])
-            for key in keys:
-                self.parts[key] = _part(coming, key[1], memory[key[1]])
-
-        stream = Taking(comm, coming, self.buffers, self.allocate, store)
-        self._arriving.update(dict.fromkeys(keys, stream))
-        try:
-            await stream.serve()
-        finally:
-            for key in keys:
-                if self._arriving.get(key) is stream:
-                    del self._arriving[key]
+        with Arrival(self.holdings, coming) as arrival:
+            await Taking(comm, coming, self.buffers, arrival).serve()
         return Status.dont_reply
 
-    def free(self, version: int, ranks: Sequence[int]) -> None:
+    async def place(self, delivery: dict[str, Any]) -> dict[str, Any]:
+        """Say which segments a program of this host is to fill with parts; see `maestro.onhost`.
+
+        From then on they are held here: who may ask for them is the manager's business, which
+        hears when they are filled.
+        """
+        try:
+            coming = Delivery.from_words(delivery)
+        except ProtocolError as error:
+            return {"error": to_wire(error)}
+        with Arrival(self.holdings, coming) as arrival:
+            placed = await off_loop(False, arrival.segments)
+            return {"placed": {} if arrival.enter() is not None else placed}
+
+    async def free(self, version: int, ranks: Sequence[int], settled: bool) -> None:
         """Drop parts, also those that are on their way here."""
-        for rank in ranks:
-            self.parts.pop((version, rank), None)
-            self._arriving.pop((version, rank), None)
-
-
-def _part(delivery: Delivery, rank: int, memory: NDArray[np.uint8]) -> Part:
-    layout = delivery.distribution
-    array = as_part(memory, layout.local_shape(rank), element(delivery.itemsize), layout.order)
-    return Part(layout, memory, array)
+        left = self.holdings.take_out(version, ranks, settled)
+        if left:
+            await off_loop(False, self.holdings.drop, left, settled)

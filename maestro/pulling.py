@@ -120,7 +120,10 @@ class Held(Protocol):
     """One rank's part, as a node holds it."""
 
     distribution: Distribution
-    array: AnyArray
+
+    @property
+    def array(self) -> AnyArray:
+        """The part; its elements are of the right size, whatever their type."""
 
 
 class Giving(NodeEnd):

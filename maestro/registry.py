@@ -264,7 +264,7 @@ class Registry:
         _, cdo = self._find(call)
         version = self._offering(cdo, call)
         ranks = version.ranks_of(call.handle)
-        self._empty(version, ranks)
+        self._empty(version, ranks, settled=True)
         for rank in ranks:
             del version.slots[rank]
         if not version.slots and version is cdo.current:
@@ -591,17 +591,17 @@ class Registry:
             cdo.past.append(version)
         self._tidy(cdo)
 
-    def _empty(self, version: Version, ranks: Iterable[int]) -> None:
-        """Let the nodes drop these parts."""
-        by_node: dict[str, list[int]] = {}
+    def _empty(self, version: Version, ranks: Iterable[int], settled: bool = False) -> None:
+        """Let the nodes drop these parts; those that are not stored may still be written to."""
+        by_node: dict[tuple[str, bool], list[int]] = {}
         for rank in ranks:
             slot = version.slots[rank]
             if slot.node is not None:
                 self.ledger.release(slot.node, slot.size)
-                by_node.setdefault(slot.node, []).append(rank)
+                by_node.setdefault((slot.node, settled or slot.stored), []).append(rank)
                 slot.node = None
-        for node, dropped in by_node.items():
-            self._out.append(m.Free(node, version.serial, tuple(dropped)))
+        for (node, through), dropped in by_node.items():
+            self._out.append(m.Free(node, version.serial, tuple(dropped), through))
 
     def _forget_app(self, app: str, died: bool) -> None:
         for call in self.bulletin.held_of(app):

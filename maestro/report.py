@@ -17,17 +17,20 @@ class Transfer:
         The ranks.
     node : str
         Address of the node that held the source's part.
+    transport : str
+        Which way the bytes took: "host", straight from the node's memory, or "network".
     bytes : int
         Array bytes moved.
     messages : int
         Messages that carried them.
     seconds : float
-        Time under way, summed over the messages.
+        Time under way, summed over messages or passes.
     """
 
     source: int
     target: int
     node: str
+    transport: str = "network"
     bytes: int = 0
     messages: int = 0
     seconds: float = 0.0
@@ -67,7 +70,16 @@ class Report:
     def __str__(self) -> str:
         rate = self.bytes / self.seconds / 1e9 if self.seconds else 0.0
         return (
-            f"{self.name}: {self.bytes / 1e6:.1f} MB in {self.messages} messages from"
-            f" {len({t.node for t in self.transfers})} nodes, {self.seconds * 1e3:.1f} ms"
+            f"{self.name}: {self.bytes / 1e6:.1f} MB from"
+            f" {len({t.node for t in self.transfers})} nodes ({self._ways()}),"
+            f" {self.seconds * 1e3:.1f} ms"
             f" ({rate:.2f} GB/s), after {self.waited * 1e3:.1f} ms of waiting"
         )
+
+    def _ways(self) -> str:
+        ways = []
+        for transport, words in (("host", "on this host"), ("network", "in messages")):
+            nbytes = sum(t.bytes for t in self.transfers if t.transport == transport)
+            if nbytes:
+                ways.append(f"{nbytes / 1e6:.1f} MB {words}")
+        return ", ".join(ways) or "nothing to move"

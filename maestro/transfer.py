@@ -1,8 +1,9 @@
-"""Array bytes on their way between an app and the nodes, never through the scheduler.
+"""Array bytes on their way between a program and the nodes, never through the scheduler.
 
-An offer brings each part to the node that the manager chose. A demand pulls: from every node that
-holds something for it, one stream of bounded messages, packed in the order of the destination and
-put in their places as they arrive. A part is handed over as soon as its own pieces are in.
+An offer brings each part to the node that the manager chose, a demand fills the parts that are
+wanted. Where program and node share a host, the bytes go straight from one's memory to the other's
+(`maestro.onhost`). Else, and where parts are small, they travel as one stream of bounded messages
+per node (`maestro.network`). A part is handed over as soon as its own pieces are in.
 
 Here it is decided which way the bytes of a pair of ranks take, and no byte is touched.
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from distributed.core import ConnectionPool
 from numpy.typing import NDArray
 
 from layouts import Distribution, Plan, plan
@@ -26,10 +27,12 @@ from layouts.tiled import AnyArray
 from maestro.bringing import Delivery
 from maestro.buffers import keep_freed_memory
 from maestro.network import Network, terms
-from maestro.offload import off_loop
+from maestro.offload import SMALL, compiled, off_loop
+from maestro.onhost import Found, Moved, fill, locate, put, worth_mapping
 from maestro.packing import Slab
 from maestro.pulling import Request
 from maestro.report import Transfer
+from maestro.ways import Ways
 
 __all__ = ["Share", "Source", "fetch", "shares", "store"]
 
@@ -57,36 +60,42 @@ class Share:
         Its address.
     pairs : int64 array, shape (n, 2)
         Target and source rank of each pair, by target rank.
-    nbytes : int
-        Bytes in all.
+    sizes : int64 array, shape (n,)
+        Bytes of each pair.
     """
 
     node: str
     pairs: NDArray[np.int64]
-    nbytes: int
+    sizes: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all."""
+        return int(self.sizes.sum())
+
+    def of(self, chosen: NDArray[np.bool_]) -> Share:
+        """Some of the pairs."""
+        return Share(self.node, self.pairs[chosen], self.sizes[chosen])
 
 
 async def store(
-    rpc: ConnectionPool,
+    ways: Ways,
     source: Source,
     places: Mapping[int, str],
     parts: Mapping[int, AnyArray],
-    lives: Callable[[str], Awaitable[bool]],
 ) -> None:
     """Bring parts to their nodes.
 
     Parameters
     ----------
-    rpc : ConnectionPool
-        Dask's connections.
+    ways : Ways
+        This program's ways to the nodes.
     source : Source
         What is offered.
     places : mapping
         The node for each rank.
     parts : mapping
         The arrays, by rank.
-    lives : callable
-        Whether the pool still has a node; a coroutine function.
 
     Raises
     ------
@@ -99,38 +108,48 @@ async def store(
     if not ranks:
         return
     agreed = terms(len(ranks))
-    network = Network(rpc, lives, agreed, source.name)
+    network = Network(ways.rpc, ways.lives, agreed, source.name)
+    large = worth_mapping(source.distribution, source.dtype.itemsize, list(places))
+    near = await ways.on_this_host(places[rank] for rank in large)
 
-    def bring(node: str) -> Awaitable[None]:
-        delivery = Delivery(
+    def delivery(chosen: Sequence[int]) -> Delivery:
+        return Delivery(
             source.version,
             source.distribution,
             source.dtype.itemsize,
-            tuple(ranks[node]),
+            tuple(chosen),
             agreed.chunk,
             agreed.credit,
             agreed.silence,
         )
-        return network.bring(node, delivery, parts)
+
+    async def bring(node: str) -> None:
+        left = ranks[node]
+        if node in near:
+            mapped = [rank for rank in left if rank in set(large)]
+            with suppress(OSError):  # the stream finds out what is wrong with the node
+                unplaced = await put(ways, node, delivery(mapped), parts)
+                left = [rank for rank in left if rank not in mapped or rank in unplaced]
+        if left:
+            await network.bring(node, delivery(left), parts)
 
     await _so_many(agreed.streams, (partial(bring, node) for node in ranks))
 
 
 async def fetch(
-    rpc: ConnectionPool,
+    ways: Ways,
     source: Source,
     nodes: Sequence[str],
     target: Distribution,
     parts: Mapping[int, AnyArray],
-    lives: Callable[[str], Awaitable[bool]],
     arrived: Callable[[int], None],
 ) -> list[Transfer]:
     """Fill the parts of target ranks from the nodes that hold the source's.
 
     Parameters
     ----------
-    rpc : ConnectionPool
-        Dask's connections.
+    ways : Ways
+        This program's ways to the nodes.
     source : Source
         What is demanded.
     nodes : sequence of str
@@ -139,8 +158,6 @@ async def fetch(
         How it is wanted.
     parts : mapping
         The arrays to fill, by target rank.
-    lives : callable
-        Whether the pool still has a node; a coroutine function.
     arrived : callable
         Called with each target rank once its part is complete.
 
@@ -157,13 +174,15 @@ async def fetch(
     way = plan(source.distribution, target)
     itemsize = source.dtype.itemsize
     small = len(parts) * source.distribution.size <= FEW
-    found = await off_loop(small, shares, way, itemsize, nodes, list(parts))
+    given = await off_loop(small, shares, way, itemsize, nodes, list(parts))
     tally = _Tally(parts, arrived)
-    if not found:
+    if not given:
         return []
     keep_freed_memory()
-    agreed = terms(len(found))
-    network = Network(rpc, lives, agreed, source.name)
+    agreed = terms(len(given))
+    network = Network(ways.rpc, ways.lives, agreed, source.name)
+    found = await _locate(ways, source, given, agreed.silence)
+    mapped, streamed = _split(given, found)
 
     def pull(share: Share) -> Awaitable[None]:
         request = Request(
@@ -178,8 +197,46 @@ async def fetch(
         )
         return network.fetch(share.node, way, request, parts, tally.clerk(share.node))
 
-    await _so_many(agreed.streams, (partial(pull, share) for share in found))
+    async def read() -> None:
+        quick = compiled(itemsize) and mapped.nbytes <= SMALL and len(mapped.pairs) <= FEW
+        pass_over = fill(source.name, way, mapped.pairs, found, parts, ways.mappings, quick)
+        async for moved in pass_over:
+            tally.moved(moved, found)
+
+    jobs: list[Callable[[], Awaitable[None]]] = [read] if len(mapped.pairs) else []
+    jobs += [partial(pull, share) for share in streamed]
+    await _so_many(agreed.streams + 1, jobs)
     return list(tally.transfers.values())
+
+
+async def _locate(
+    ways: Ways, source: Source, given: Sequence[Share], silence: float
+) -> dict[int, Found]:
+    """The source ranks' parts that this program can map."""
+    layout, itemsize = source.distribution, source.dtype.itemsize
+    ranks = {
+        s.node: worth_mapping(layout, itemsize, np.unique(s.pairs[:, 1]).tolist()) for s in given
+    }
+    near = await ways.on_this_host(node for node, large in ranks.items() if large)
+    found = await asyncio.gather(
+        *(
+            locate(ways, node, source.version, layout, source.dtype, ranks[node], silence)
+            for node in near
+        )
+    )
+    return {rank: part for each in found for rank, part in each.items()}
+
+
+def _split(given: Sequence[Share], found: Mapping[int, Found]) -> tuple[Share, list[Share]]:
+    """What is read where it lies, by target rank, and what is to be streamed, by node."""
+    known = np.array(sorted(found), np.int64)
+    here = [np.isin(share.pairs[:, 1], known) for share in given]
+    near = [share.of(chosen) for share, chosen in zip(given, here, strict=True)]
+    pairs = np.concatenate([share.pairs for share in near])
+    by_target = np.argsort(pairs[:, 0], kind="stable")
+    sizes = np.concatenate([share.sizes for share in near])
+    far = [share.of(~chosen) for share, chosen in zip(given, here, strict=True)]
+    return Share("", pairs[by_target], sizes[by_target]), [share for share in far if share.nbytes]
 
 
 def shares(way: Plan, itemsize: int, nodes: Sequence[str], ranks: Sequence[int]) -> list[Share]:
@@ -201,7 +258,7 @@ def shares(way: Plan, itemsize: int, nodes: Sequence[str], ranks: Sequence[int])
     for rows in np.split(by_node, np.flatnonzero(np.diff(where[by_node])) + 1):
         if len(rows):
             pairs = np.stack([target[rows], source[rows]], axis=1)
-            result.append(Share(addresses[int(where[rows[0]])], pairs, int(sizes[rows].sum())))
+            result.append(Share(addresses[int(where[rows[0]])], pairs, sizes[rows]))
     first = min(ranks, default=0) % max(len(result), 1)
     return result[first:] + result[:first]
 
@@ -227,20 +284,25 @@ class _Tally:
             now = perf_counter()
             total = sum(slab.nbytes for slab in slabs)
             for slab in slabs:
-                self._note(node, slab, (now - since) * slab.nbytes / max(total, 1))
+                self._note(node, "network", slab, (now - since) * slab.nbytes / max(total, 1))
             since = now
 
         return taken
 
-    def _note(self, node: str, slab: Slab, seconds: float) -> None:
-        pair = slab.source, slab.target
-        transfer = self.transfers.setdefault(pair, Transfer(*pair, node))
-        transfer.bytes += slab.nbytes
-        transfer.messages += 1
+    def moved(self, batch: list[Moved], found: Mapping[int, Found]) -> None:
+        """Take down what was read where it lies."""
+        for pair in batch:
+            self._note(found[pair.source].node, "host", pair, pair.seconds)
+
+    def _note(self, node: str, transport: str, moved: Slab | Moved, seconds: float) -> None:
+        pair = moved.source, moved.target
+        transfer = self.transfers.setdefault(pair, Transfer(*pair, node, transport))
+        transfer.bytes += moved.nbytes
+        transfer.messages += transport == "network"
         transfer.seconds += seconds
-        self._left[slab.target] -= slab.nbytes
-        if not self._left[slab.target]:
-            self._arrived(slab.target)
+        self._left[moved.target] -= moved.nbytes
+        if not self._left[moved.target]:
+            self._arrived(moved.target)
 
 
 async def _so_many(lanes: int, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:

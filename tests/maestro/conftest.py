@@ -71,4 +71,4 @@ def _state(dask_scheduler):
 
 def _held(dask_worker):
     node = dask_worker.extensions["maestro"]
-    return {key: len(part.memory) for key, part in node.parts.items()}
+    return {key: part.nbytes for key, part in node.holdings.parts.items()}

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import dask
 import numpy as np
 
 import maestro
@@ -84,6 +85,7 @@ def demand_slowly_and_hang(address, layout, results, name="t2m"):
         time.sleep(600)
 
     pulling.unpack = hang
+    dask.config.set({"maestro.transfer.same-host": False})
     distribution = Distribution.from_dict(layout)
     with maestro.connect(address, component="doomed") as app:
         app.declare(name, distribution).demand()
@@ -103,6 +105,32 @@ def offer_slowly_and_hang(address, layout, results, name="t2m"):
         return to_send(frames)
 
     bringing.to_send = hang
+    dask.config.set({"maestro.transfer.same-host": False})
     distribution = Distribution.from_dict(layout)
     with maestro.connect(address, component="doomed") as app:
         app.declare(name, distribution).offer(distribution.split(field(distribution)))
+
+
+def map_and_hang(address, layout, results, name, call):
+    """Offer or demand by mapping, and stop after the first copy, until killed."""
+    from maestro import onhost
+
+    move = onhost.move if call == "demand" else onhost.kernels.move
+
+    def hang(*args):
+        move(*args)
+        results.put("under way")
+        time.sleep(600)
+
+    distribution = Distribution.from_dict(layout)
+    parts = distribution.split(field(distribution))
+    if call == "demand":
+        onhost.move = hang
+    else:
+        onhost.kernels.move = hang
+    with maestro.connect(address, component="doomed") as app:
+        cdo = app.declare(name, distribution)
+        if call == "demand":
+            cdo.demand()
+        else:
+            cdo.offer(parts)

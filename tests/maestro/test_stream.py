@@ -27,6 +27,7 @@ from layouts.orders import in_order, slowest_first
 from maestro import transfer
 from maestro.errors import DataLostError, PoolTimeoutError, ProtocolError
 from maestro.node import Node
+from maestro.ways import Ways
 from tests.layouts import naive, strategies
 from tests.maestro.relay import Relay
 
@@ -40,22 +41,32 @@ class Host(Server):
         super().__init__(handlers={}, **kwargs)
         self.memory_manager = SimpleNamespace(memory_limit=1 << 30)
         self.node = Node(self)
+        self.node.enlist(f"test-{id(self)}")
 
 
 @asynccontextmanager
 async def stage(protocol="tcp://127.0.0.1:0", **options):
     """A node, and an app's connections."""
     security = Security.temporary() if protocol.startswith("tls") else Security()
-    defaults = {"maestro.transfer.silence": "20 s", "maestro.transfer.retries": 0}
+    defaults = {
+        "maestro.transfer.same-host": False,
+        "maestro.transfer.silence": "20 s",
+        "maestro.transfer.retries": 0,
+    }
     with dask.config.set({**defaults, **options}):
         host = Host(connection_args=security.get_connection_args("worker"))
-        await host.listen(protocol, **security.get_listen_args("worker"))
-        async with host:
-            pool = ConnectionPool(connection_args=security.get_connection_args("client"))
-            async with pool:
-                yield SimpleNamespace(host=host, node=host.node, pool=pool, address=host.address)
+        try:
+            await host.listen(protocol, **security.get_listen_args("worker"))
+            async with host:
+                pool = ConnectionPool(connection_args=security.get_connection_args("client"))
+                async with pool:
+                    yield SimpleNamespace(
+                        host=host, node=host.node, pool=pool, address=host.address
+                    )
+        finally:
+            host.node.close()
         assert host.node.buffers.used == 0, "bytes are held after the last stream"
-        assert not host.node._arriving
+        assert not host.node.holdings.arriving
 
 
 async def lives(_):
@@ -68,7 +79,7 @@ def source(distribution, dtype="f8", version=1):
 
 async def offer(on, what, parts, address=None):
     places = dict.fromkeys(range(what.distribution.size), address or on.address)
-    await transfer.store(on.pool, what, places, parts, lives)
+    await transfer.store(Ways(on.pool, lives), what, places, parts)
 
 
 async def demand(on, what, target, address=None, arrived=lambda rank: None):
@@ -76,7 +87,7 @@ async def demand(on, what, target, address=None, arrived=lambda rank: None):
     parts = {rank: target.empty(rank, what.dtype) for rank in range(target.size)}
     for part in parts.values():
         naive.fill(part, np.frombuffer(b"\xa5" * part.itemsize, part.dtype)[0])
-    await transfer.fetch(on.pool, what, nodes, target, parts, lives, arrived)
+    await transfer.fetch(Ways(on.pool, lives), what, nodes, target, parts, arrived)
     return parts
 
 
@@ -131,7 +142,9 @@ def test_any_distribution_order_and_dtype_in_messages_of_any_size(
                         parts[rank] = wide[::-1][..., ::2]
             await offer(on, what, parts)
             for rank, part in enumerate(before.split(array)):  # what pads tiles is zero
-                assert on.node.parts[1, rank].memory.tobytes() == memory_of(part, before.order)
+                assert on.node.holdings.parts[1, rank].memory.tobytes() == memory_of(
+                    part, before.order
+                )
             came = []
             same(await demand(on, what, after, arrived=came.append), after, array)
             assert sorted(came) == list(range(after.size))
@@ -289,7 +302,7 @@ def test_a_part_that_is_not_there():
     async def main():
         async with stage(**SMALL) as on:
             await offer(on, SOURCE, PARTS)
-            on.node.free(1, [2])
+            await on.node.free(1, [2], settled=True)
             with pytest.raises(DataLostError, match=r"'x': rank 2 .* does not hold it any more"):
                 await demand(on, SOURCE, TARGET)
 
@@ -303,7 +316,7 @@ def test_a_part_that_goes_in_the_middle():
             comm = await connect(on.address)
             await comm.write({"op": "maestro_give", "reply": False, "request": words(credit=1)})
             await comm.read()
-            on.node.free(1, range(4))
+            await on.node.free(1, range(4), settled=True)
             word = {}
             while "missing" not in word:
                 await comm.write({"taken": True})
@@ -357,7 +370,7 @@ def test_a_node_that_is_gone_is_not_waited_for():
                 nodes = [way.address] * 4
                 with pytest.raises(DataLostError, match="does not answer"):
                     await transfer.fetch(
-                        on.pool, SOURCE, nodes, TARGET, parts, gone, lambda rank: None
+                        Ways(on.pool, gone), SOURCE, nodes, TARGET, parts, lambda rank: None
                     )
                 assert way.connections == 1
 
@@ -389,20 +402,20 @@ def test_an_offer_that_is_cut_leaves_nothing_and_is_made_again():
             Relay(on.address) as way,
         ):
             offering = asyncio.create_task(offer(on, SOURCE, PARTS, way.address))
-            await until(lambda: on.node._arriving and way.back > 1000)
+            await until(lambda: on.node.holdings.arriving and way.back > 1000)
             way.cut()
             await offering
-            assert len(on.node.parts) == 4
+            assert len(on.node.holdings.parts) == 4
             same(await demand(on, SOURCE, TARGET), TARGET, ARRAY)
 
         async with stage(**SMALL) as on, Relay(on.address) as way:
             offering = asyncio.create_task(offer(on, SOURCE, PARTS, way.address))
-            await until(lambda: on.node._arriving and way.back > 1000)
+            await until(lambda: on.node.holdings.arriving and way.back > 1000)
             way.cut()
             with pytest.raises(DataLostError, match="'x': rank 0 is not to be had of node"):
                 await offering
-            await until(lambda: not on.node._arriving)
-            assert not on.node.parts
+            await until(lambda: not on.node.holdings.arriving)
+            assert not on.node.holdings.parts
 
     asyncio.run(main())
 
@@ -411,11 +424,11 @@ def test_what_is_freed_while_it_comes_is_not_stored():
     async def main():
         async with stage(**SMALL) as on:
             offering = asyncio.create_task(offer(on, SOURCE, PARTS))
-            await until(lambda: on.node._arriving)
-            on.node.free(1, range(4))
+            await until(lambda: on.node.holdings.arriving)
+            await on.node.free(1, range(4), settled=True)
             with pytest.raises(DataLostError, match=r"'x': rank 0 .*: it was told to drop it"):
                 await offering
-            assert not on.node.parts
+            assert not on.node.holdings.parts
 
     asyncio.run(main())
 
@@ -447,7 +460,7 @@ def test_frames_of_another_size_are_refused():
             with pytest.raises(ProtocolError, match="got 5 bytes in 1 frames, expected"):
                 await listen(comm, 20)
             comm.abort()
-            await until(lambda: not on.node._arriving)
+            await until(lambda: not on.node.holdings.arriving)
 
     asyncio.run(main())
 
@@ -461,14 +474,14 @@ def test_no_part_waits_for_another():
             what = source(layout)
             parts = dict(enumerate(layout.split(ARRAY)))
             places = {0: on.address, 1: way.address}
-            await transfer.store(on.pool, what, places, parts, lives)
+            await transfer.store(Ways(on.pool, lives), what, places, parts)
             held = await far.node.buffers.take(32 << 10)  # all that it may have under way
             target = Distribution(ARRAY.shape, (4, 1, 1), order="F")
             taken = {rank: target.empty(rank, "f8") for rank in range(4)}
             came = []
             demand = asyncio.create_task(
                 transfer.fetch(
-                    on.pool, what, list(places.values()), target, taken, lives, came.append
+                    Ways(on.pool, lives), what, list(places.values()), target, taken, came.append
                 )
             )
             await until(lambda: sorted(came) == [0, 1])

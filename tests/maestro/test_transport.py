@@ -27,6 +27,7 @@ ROWS = Distribution(SHAPE, (4, 1, 1))
 COLUMNS = Distribution(SHAPE, (1, 3, 1), (Block(), BlockCyclic(7), Block()), "F")
 ARRAY = programs.field(ROWS)
 CONFIG = {
+    "maestro.transfer.same-host": False,
     "maestro.transfer.chunk": "64 KiB",
     "maestro.transfer.in-flight": "1 MiB",
     "maestro.transfer.silence": "2 s",
@@ -162,7 +163,7 @@ def test_an_app_that_is_killed_in_the_middle_of_an_offer_leaves_no_part(app, res
 
 
 def _arriving(dask_worker):
-    return len(dask_worker.extensions["maestro"]._arriving)
+    return len(dask_worker.extensions["maestro"].holdings.arriving)
 
 
 @contextmanager

@@ -1,0 +1,216 @@
+"""One node's segments: reserved before they are used, kept warm, never lent twice."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import mmap
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock as ThreadLock
+
+from maestro.arena import places
+from maestro.arena.recycler import fits
+from maestro.arena.segments import CLEAR, HEADER, Segment
+
+__all__ = ["Arena"]
+
+
+class Arena:
+    """The segments of one node. Safe to use from any thread.
+
+    Parameters
+    ----------
+    parent : Path
+        Where pools have their directories.
+    pool : str
+        Which pool the node is of.
+    limit : int
+        Bytes that segments in use and segments kept may take together; in use they may take more.
+
+    Attributes
+    ----------
+    directory : str
+        Where they are.
+    token : str
+        Proves that whoever reads it there sees the directory.
+    used, kept : int
+        Bytes of segments that hold parts, and of those that wait to.
+
+    Examples
+    --------
+    >>> arena = Arena(places.default_parent(), "example", 1 << 20)
+    >>> segment = arena.reserve(1 << 16, version=3, rank=0)
+    >>> arena.used, arena.kept
+    (65536, 0)
+    >>> arena.release(segment)
+    >>> arena.used, arena.kept
+    (0, 65536)
+    >>> arena.close()
+    """
+
+    def __init__(self, parent: Path, pool: str, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.kept = 0
+        root, self._share = places.pool_directory(parent, pool)
+        directory, self._own, self.token = places.node_directory(root)
+        self.directory = str(directory)
+        self._adopted: list[tuple[Path, places.Lock]] = []
+        self._names = itertools.count()
+        self._generations = itertools.count(1)
+        self._free: dict[int, list[Segment]] = {}
+        self._lock = ThreadLock()
+
+    def reserve(self, nbytes: int, version: int, rank: int) -> Segment:
+        """A segment for a part; its pages are there, whatever they contain.
+
+        Raises
+        ------
+        MemoryError
+            If the file system has no room; nothing is left of the try.
+        """
+        with self._lock:
+            segment = self._kept_segment(nbytes)
+            generation = next(self._generations)
+            if segment is None:
+                segment = self._new_segment(nbytes)
+            self.used += segment.capacity
+        return replace(
+            segment, generation=generation, version=version, rank=rank, nbytes=nbytes
+        ).stamp()
+
+    def release(self, segment: Segment) -> None:
+        """Take back a segment that nobody writes to any more; readers see that it is gone."""
+        with self._lock:
+            self.used -= segment.capacity
+            if self._make_room(segment.capacity):
+                self._free.setdefault(segment.capacity, []).append(segment.cleared())
+                self.kept += segment.capacity
+            else:
+                _drop(segment)
+
+    def discard(self, segment: Segment) -> None:
+        """Let go of a segment that somebody may still write to: nobody else gets it ever."""
+        with self._lock:
+            self.used -= segment.capacity
+        with suppress(FileNotFoundError):
+            os.unlink(segment.path)
+
+    def adopt(self, directory: str, wanted: Mapping[tuple[int, int], int]) -> list[Segment]:
+        """Take over what a dead node of this host has left.
+
+        Parameters
+        ----------
+        directory : str
+            The dead node's.
+        wanted : mapping
+            Bytes of the parts to be taken over, by version and rank. Everything else in the
+            directory is cleared away.
+
+        Returns
+        -------
+        list of Segment
+            What was found of them.
+        """
+        dead = Path(directory)
+        if dead.parent != Path(self.directory).parent:
+            return []
+        try:
+            self._adopted.append((dead, places.Lock(dead)))
+        except OSError:  # it lives, or there is nothing left of it
+            return []
+        found = []
+        for path in dead.iterdir():
+            if not path.name.isdecimal():
+                continue
+            segment = Segment.found(str(path))
+            if segment.generation and wanted.get((segment.version, segment.rank)) == segment.nbytes:
+                found.append(segment)
+            else:
+                _drop(segment)
+        with self._lock:
+            self.used += sum(segment.capacity for segment in found)
+        return found
+
+    def close(self) -> None:
+        """Clear everything away. Who has it mapped keeps what is there."""
+        for directory, lock in (*self._adopted, (Path(self.directory), self._own)):
+            shutil.rmtree(directory, ignore_errors=True)
+            lock.release()
+        self._share.release()
+        places.reap(Path(self.directory).parent.parent)
+
+    def _kept_segment(self, nbytes: int) -> Segment | None:
+        capacity = min((size for size in self._free if fits(size, nbytes)), default=None)
+        if capacity is None:
+            return None
+        segments = self._free[capacity]
+        segment = segments.pop()
+        if not segments:
+            del self._free[capacity]
+        self.kept -= capacity
+        return segment
+
+    def _new_segment(self, nbytes: int) -> Segment:
+        capacity = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._make_room(capacity)
+        path = os.path.join(self.directory, str(next(self._names)))
+        while True:
+            try:
+                _make(path, HEADER + capacity)
+                return Segment(path, capacity)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG):
+                    raise
+                if not self._drop_one():
+                    raise MemoryError(
+                        f"{self.directory}: no room for a segment of {capacity} bytes: {error}"
+                    ) from None
+
+    def _make_room(self, nbytes: int) -> bool:
+        """Drop kept segments until the limit is kept; whether it can be."""
+        while self.used + self.kept + nbytes > self.limit:
+            if not self._drop_one():
+                return False
+        return True
+
+    def _drop_one(self) -> bool:
+        for capacity, segments in self._free.items():
+            _drop(segments.pop(0))
+            self.kept -= capacity
+            if not segments:
+                del self._free[capacity]
+            return True
+        return False
+
+
+def _make(path: str, size: int) -> None:
+    """A file all of whose pages are there: one that cannot grow ends in SIGBUS, not in an error."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(file, 0, size)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(file)
+
+
+def _drop(segment: Segment) -> None:
+    """Give the pages back at once, also where somebody still has them mapped."""
+    try:
+        file = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.pwrite(file, CLEAR, 0)
+        os.unlink(segment.path)
+        with mmap.mmap(file, 0) as memory, suppress(OSError, AttributeError):
+            memory.madvise(mmap.MADV_REMOVE)  # holes, not an end: who reads there is not killed
+    finally:
+        os.close(file)

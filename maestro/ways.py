@@ -1,0 +1,61 @@
+"""A program's ways to the nodes: Dask's connections, and the memory that it shares with some."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from distributed.core import ConnectionPool
+from distributed.system import MEMORY_LIMIT
+
+from maestro.arena import Mappings, Recycler, is_same_host
+from maestro.config import get_flag, get_number, get_seconds
+
+__all__ = ["Ways"]
+
+
+class Ways:
+    """How one program reaches the nodes.
+
+    Parameters
+    ----------
+    rpc : ConnectionPool
+        Dask's connections.
+    lives : callable
+        Whether the pool still has the node of an address; a coroutine function.
+
+    Attributes
+    ----------
+    mappings : Mappings
+        The memory of nodes of this host.
+    memory : Recycler
+        Where demanded arrays lie.
+    """
+
+    def __init__(self, rpc: ConnectionPool, lives: Callable[[str], Awaitable[bool]]) -> None:
+        self.rpc, self.lives = rpc, lives
+        self.mappings = Mappings()
+        self.memory = Recycler(int(MEMORY_LIMIT * get_number("memory.keep")))
+        self._proven: dict[str, bool] = {}
+
+    async def on_this_host(self, nodes: Iterable[str]) -> set[str]:
+        """Those of the nodes whose memory this program can map: proven, not inferred from names."""
+        asked = set(nodes)
+        if not get_flag("transfer.same-host"):
+            return set()
+        await asyncio.gather(*(self._prove(node) for node in asked - self._proven.keys()))
+        return {node for node in asked if self._proven.get(node)}
+
+    async def _prove(self, node: str) -> None:
+        try:
+            async with asyncio.timeout(get_seconds("transfer.silence")):
+                hello = await self.rpc(node).maestro_hello()
+        except OSError:  # whoever talks to it next finds out what is wrong with it
+            return
+        self._proven[node] = is_same_host(hello["arena"], hello["token"])
+
+    def close(self) -> None:
+        """Let go of what is kept; arrays that are still referred to stay valid."""
+        self.mappings.clear()
+        self.memory.keep = 0
+        self.memory.clear()

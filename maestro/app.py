@@ -368,7 +368,7 @@ class App:
         try:
             return await cdo._demand(timeout, order)
         finally:
-            await cdo._dispose()
+            cdo._dispose_soon()
 
     async def _subscribe(self, **asked: Any) -> Subscription:
         name = uuid4().hex

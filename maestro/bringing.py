@@ -33,13 +33,13 @@ from layouts import Distribution
 from layouts.orders import Order, Tiled, empty, in_order, slowest_first
 from layouts.tiled import AnyArray, move
 from maestro.buffers import Buffers
-from maestro.ends import Missing, NodeEnd, listen
+from maestro.ends import AT_ONCE, Missing, NodeEnd, listen
 from maestro.errors import ProtocolError
 from maestro.frames import received, to_send
 from maestro.offload import SMALL, off_loop
 from maestro.payload import as_bytes
 
-__all__ = ["Delivery", "Places", "Run", "Taking", "bring", "copied", "runs"]
+__all__ = ["Delivery", "Places", "Run", "Taking", "bring", "copied", "runs", "take_at_once"]
 
 #: Low and high end along each axis.
 Box: TypeAlias = tuple[tuple[int, int], ...]
@@ -85,6 +85,11 @@ class Delivery:
     chunk: int
     credit: int
     silence: float
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it is so little that it goes with its announcement."""
+        return sum(map(self.size, self.ranks)) <= min(AT_ONCE, self.chunk)
 
     @property
     def small(self) -> bool:
@@ -258,19 +263,45 @@ class Taking(NodeEnd):
 
     async def heard(self, word: dict[str, Any], message: Sequence[Run]) -> None:
         """Bring the bytes to their places."""
-        frames = received(word.get("data"))
-        if [len(frame) for frame in frames] != [run.nbytes for run in message]:
-            raise ProtocolError(
-                f"message of array bytes: got {sum(map(len, frames))} bytes in {len(frames)}"
-                f" frames, expected {sum(run.nbytes for run in message)} in {len(message)}"
-            )
+        frames = _frames(word.get("data"), message)
+        await off_loop(self._delivery.small, _place, message, frames, self._memory)
 
-        def copy() -> None:
-            for run, frame in zip(message, frames, strict=True):
-                memory = self._memory[run.rank]
-                np.copyto(memory[run.offset : run.offset + run.nbytes], frame)
 
-        await off_loop(self._delivery.small, copy)
+def take_at_once(delivery: Delivery, data: Any, places: Places) -> int | None:
+    """Store the parts that came with their announcement; as `Places.enter` says.
+
+    Raises
+    ------
+    ProtocolError
+        If they are not what was announced.
+    """
+    if not delivery.at_once:
+        raise ProtocolError(f"delivery: got its bytes at once, expected {AT_ONCE} at most to do so")
+    message = [run for each in runs(delivery, AT_ONCE) for run in each]
+    frames = _frames(data, message)
+    memory = {rank: places.allocate(rank) for rank in delivery.ranks}
+    _place(message, frames, memory)
+    return places.enter()
+
+
+def _frames(data: Any, message: Sequence[Run]) -> list[NDArray[np.uint8]]:
+    """The frames of a message, if they are those of its runs."""
+    frames = received(data)
+    if [len(frame) for frame in frames] != [run.nbytes for run in message]:
+        raise ProtocolError(
+            f"message of array bytes: got {sum(map(len, frames))} bytes in {len(frames)}"
+            f" frames, expected {sum(run.nbytes for run in message)} in {len(message)}"
+        )
+    return frames
+
+
+def _place(
+    message: Sequence[Run],
+    frames: Sequence[NDArray[np.uint8]],
+    memory: Mapping[int, NDArray[np.uint8]],
+) -> None:
+    for run, frame in zip(message, frames, strict=True):
+        np.copyto(memory[run.rank][run.offset : run.offset + run.nbytes], frame)
 
 
 async def bring(comm: Comm, delivery: Delivery, parts: Mapping[int, AnyArray]) -> None:
@@ -305,8 +336,12 @@ async def bring(comm: Comm, delivery: Delivery, parts: Mapping[int, AnyArray]) -
             return copied(run, parts[run.rank])
         return memory[run.offset : run.offset + run.nbytes]
 
-    await comm.write({"op": "maestro_take", "reply": False, "delivery": delivery.to_words()})
     quick = delivery.small and len(flat) == len(delivery.ranks)
+    words = {"op": "maestro_take", "reply": False, "delivery": delivery.to_words(), "data": None}
+    if delivery.at_once:
+        run = [each for message in runs(delivery, AT_ONCE) for each in message]
+        words["data"] = to_send([bytes_of(each) for each in run])
+    await comm.write(words)
     while "stored" not in (word := await listen(comm, delivery.silence)):
         data = await off_loop(quick, frames, word["chunk"])
         await comm.write({"data": to_send(data)})

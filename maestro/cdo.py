@@ -20,6 +20,7 @@ from maestro.arrivals import Arrivals
 from maestro.attributes import Attributes
 from maestro.errors import (
     InconsistentError,
+    MaestroError,
     PoolFullError,
     PoolLostError,
     PoolTimeoutError,
@@ -229,44 +230,52 @@ class Cdo:
 
     async def _seal(self) -> None:
         with self._life.turn("seal"):
-            await self._announce()
+            self.attributes.seal()
+            try:
+                await self._link.call(**self._sealing())
+            except BaseException:
+                self.attributes.unseal()
+                raise
 
-    async def _announce(self) -> None:
-        self.attributes.seal()
-        try:
-            await self._link.call(
-                "seal",
-                handle=self._handle,
-                name=self.name,
-                rank=self.rank,
-                attributes=dict(self.attributes),
-                **self._layout(self.distribution, self.dtype),
-            )
-        except BaseException:
-            self.attributes.unseal()
-            raise
+    def _sealing(self) -> dict[str, Any]:
+        return {
+            "word": "seal",
+            "handle": self._handle,
+            "name": self.name,
+            "rank": self.rank,
+            "attributes": dict(self.attributes),
+            **self._layout(self.distribution, self.dtype),
+        }
 
     @asynccontextmanager
-    async def _turn(self, call: str) -> AsyncIterator[None]:
-        """Make a call that seals by itself; if it fails, the seal is taken back as well."""
+    async def _turn(self, call: str) -> AsyncIterator[dict[str, Any] | None]:
+        """Make a call that seals by itself; if it fails, the seal is taken back as well.
+
+        What it gives is to be called first.
+        """
         before = self.state
         with self._life.turn(call):
-            if before == "declared":
-                await self._announce()
+            if before != "declared":
+                yield None
+                return
+            self.attributes.seal()
             try:
-                yield
+                yield self._sealing()
             except BaseException:
-                if before == "declared":
-                    await self._tell("dispose")
-                    self.attributes.unseal()
+                with suppress(MaestroError):  # it may never have been sealed
+                    await self._link.call("dispose", handle=self._handle)
+                self.attributes.unseal()
                 raise
 
     async def _offer(self, data: Any) -> None:
         self._life.check("offer")
         given = offering(self.name, data, self.distribution, self.dtype, self.rank)
-        async with self._turn("offer"):
+        async with self._turn("offer") as first:
             answer = await self._link.call(
-                "offer", handle=self._handle, **self._layout(given.distribution, given.dtype)
+                "offer",
+                first=first,
+                handle=self._handle,
+                **self._layout(given.distribution, given.dtype),
             )
             try:
                 if given.distribution is not None and given.dtype is not None:
@@ -285,8 +294,8 @@ class Cdo:
             await self._link.call("withdraw", timeout=timeout, handle=self._handle)
 
     async def _require(self) -> None:
-        async with self._turn("require"):
-            await self._link.call("require", handle=self._handle)
+        async with self._turn("require") as first:
+            await self._link.call("require", first=first, handle=self._handle)
 
     async def _retract(self) -> None:
         with self._life.turn("retract"):
@@ -294,24 +303,24 @@ class Cdo:
 
     async def _demand(self, timeout: float | None, order: Order, take: Take | None = None) -> Any:
         begun = perf_counter()
-        async with self._turn("demand"):
-            found = await self._link.call("demand", timeout=timeout, handle=self._handle)
+        async with self._turn("demand") as first:
+            found = await self._link.call(
+                "demand", timeout=timeout, first=first, handle=self._handle
+            )
             report = Report(self.name, waited=perf_counter() - begun)
-            served = False
             try:
                 left = None if timeout is None else max(0.0, timeout - report.waited)
                 async with asyncio.timeout(left):
                     result = await self._take(found, order, report, take)
-                served = True
-            except PoolTimeoutError:  # of a node; it says more
+            except BaseException as error:
+                await self._tell("received", served=False)
+                if isinstance(error, TimeoutError) and not isinstance(error, PoolTimeoutError):
+                    raise PoolTimeoutError(
+                        f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"
+                        f" {', '.join(sorted(set(found['nodes'])))} hold it"
+                    ) from None
                 raise
-            except TimeoutError:
-                raise PoolTimeoutError(
-                    f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"
-                    f" {', '.join(sorted(set(found['nodes'])))} hold it"
-                ) from None
-            finally:
-                await self._tell("received", served=served)
+            self._link.tell("received", handle=self._handle, served=True)
             report.seconds = perf_counter() - begun - report.waited
             self.attributes.unite(found["attributes"])
             self.report = report
@@ -357,7 +366,7 @@ class Cdo:
         part: AnyArray = as_part(memory, layout.local_shape(rank), dtype, layout.order)
         return part
 
-    async def _tell(self, word: str, **how: bool) -> None:
+    async def _tell(self, word: str, **how: Any) -> None:
         """Let the manager know how an offer or a demand ended; a lost pool need not know."""
         with suppress(PoolLostError):
             await self._link.call(word, handle=self._handle, **how)
@@ -367,6 +376,13 @@ class Cdo:
         with self._life.turn("dispose"):
             if before != "declared":
                 await self._link.call("dispose", handle=self._handle)
+
+    def _dispose_soon(self) -> None:
+        """Dispose of a handle that nobody else knows of."""
+        before = self.state
+        with self._life.turn("dispose"):
+            if before != "declared":
+                self._link.tell("dispose", handle=self._handle)
 
     def _layout(
         self, distribution: Distribution | None, dtype: np.dtype[Any] | None

@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from maestro.buffers import Buffers
 from maestro.errors import MaestroError, ProtocolError, from_wire, to_wire
 
-__all__ = ["Missing", "NodeEnd", "listen"]
+__all__ = ["AT_ONCE", "Missing", "NodeEnd", "in_words", "listen"]
+
+
+#: So few bytes go with the word that announces or asks for them: not counted, and not answered.
+AT_ONCE = 1 << 14
 
 
 class Missing(Exception):
@@ -107,7 +111,7 @@ class NodeEnd(ABC):
         try:
             await asyncio.gather(listening, *work)
         except (Missing, MaestroError) as error:
-            await self._write(_in_words(error))
+            await self._write(in_words(error))
             # Closed with words of the app unread, the connection would be reset, and what was said
             # last be lost; so listen until the app has heard it and closes.
             await asyncio.wait({listening}, timeout=self.silence)
@@ -221,7 +225,8 @@ class NodeEnd(ABC):
         self._under_way.clear()
 
 
-def _in_words(error: Missing | MaestroError) -> dict[str, Any]:
+def in_words(error: Missing | MaestroError) -> dict[str, Any]:
+    """What the app is told of an error."""
     if isinstance(error, Missing):
         return {"missing": error.rank}
     return {"error": to_wire(error)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, cast
 
 from distributed import Client
@@ -39,6 +40,7 @@ class Link:
         self.app = app
         self.asynchronous = asynchronous
         self.ways = Ways(client.rpc, self.lives)
+        self._telling: asyncio.Task[None] | None = None
 
     def run(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
         """Do the work on the client's loop: wait for it, or return an awaitable."""
@@ -52,7 +54,28 @@ class Link:
         # A blocking client's loop runs in a thread of its own; the caller awaits on another.
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(*args, **kwargs), loop))
 
-    async def call(self, word: str, timeout: float | None = None, **fields: Any) -> Any:
+    def tell(self, word: str, **fields: Any) -> None:
+        """Let the manager know something, which nobody waits for.
+
+        It hears it before any later call of this app. A lost pool need not know.
+        """
+        before = self._telling
+
+        async def telling() -> None:
+            if before is not None:
+                await before
+            with suppress(MaestroError):
+                await self._ask(word, **fields)
+
+        self._telling = asyncio.create_task(telling())
+
+    async def call(
+        self,
+        word: str,
+        timeout: float | None = None,
+        first: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Any:
         """Ask the manager, and return its reply.
 
         Parameters
@@ -61,6 +84,8 @@ class Link:
             One of `maestro.messages.CALLS`.
         timeout : float, optional
             Seconds after which the manager is to give up a wait.
+        first : dict, optional
+            The word, as "word", and the fields of another call that goes before, in one message.
 
         Raises
         ------
@@ -69,6 +94,14 @@ class Link:
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
             raise ValueError(f"timeout: got {timeout!r}, expected seconds, 0 or more, or None")
+        if self._telling is not None:
+            told, self._telling = self._telling, None
+            await told
+        if first is not None:
+            fields["first"] = {"app": self.app, **first}
+        return await self._ask(word, timeout, **fields)
+
+    async def _ask(self, word: str, timeout: float | None = None, **fields: Any) -> Any:
         if self.client.status == "connecting":  # the client lost its scheduler and looks for it
             raise PoolLostError(f"{word}: the pool manager at {self.address} is gone")
         waits = word in ("demand", "withdraw", "poll")

@@ -85,16 +85,37 @@ class Manager:
         scheduler.handlers["maestro_call"] = self.call
 
     async def call(
-        self, call: str, protocol: int, timeout: float | None = None, **fields: Any
+        self,
+        call: str,
+        protocol: int,
+        timeout: float | None = None,
+        first: dict[str, Any] | None = None,
+        **fields: Any,
     ) -> dict[str, Any]:
-        """Answer an app: ``{"value": ...}`` or ``{"error": ...}``."""
+        """Answer an app: ``{"value": ...}`` or ``{"error": ...}``.
+
+        ``first`` is another call that is made before; if it is refused, that is the answer.
+        """
+        if protocol != m.PROTOCOL:
+            error = ProtocolError(
+                f"protocol: the app speaks version {protocol}, expected {m.PROTOCOL}:"
+                " install the same maestro-pool for apps, scheduler and workers"
+            )
+            return {"error": to_wire(error)}
+        if first is not None:
+            try:
+                answer = await self._answer(first.pop("word"), **first)
+            except (TypeError, KeyError, AttributeError) as error:  # it is no call
+                return {"error": to_wire(ProtocolError(f"first: {error}"))}
+            if "error" in answer:
+                return answer
+        return await self._answer(call, timeout, **fields)
+
+    async def _answer(
+        self, call: str, timeout: float | None = None, **fields: Any
+    ) -> dict[str, Any]:
         request = next(self._requests)
         try:
-            if protocol != m.PROTOCOL:
-                raise ProtocolError(
-                    f"protocol: the app speaks version {protocol}, expected {m.PROTOCOL}:"
-                    " install the same maestro-pool for apps, scheduler and workers"
-                )
             if not (timeout is None or isinstance(timeout, int | float)):
                 raise ProtocolError(f"timeout: got {timeout!r}, expected seconds or None")
             message = m.decode(call, request, fields)

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
 from maestro.arena import Arena, default_parent, reap
-from maestro.bringing import Delivery, Taking
+from maestro.bringing import Delivery, Taking, take_at_once
 from maestro.buffers import Buffers, keep_freed_memory
 from maestro.config import get_bytes, get_number, get_path
 from maestro.errors import ProtocolError, to_wire
@@ -112,16 +112,20 @@ class Node:
         """Say where a program of this host can map parts; see `maestro.onhost`."""
         return self.holdings.where(version, ranks)
 
-    async def take(self, comm: Comm, delivery: dict[str, Any]) -> Any:
-        """Store the parts that a program streams; see `maestro.bringing`."""
+    async def take(self, comm: Comm, delivery: dict[str, Any], data: Any = None) -> Any:
+        """Store the parts that a program streams, or sends at once; see `maestro.bringing`."""
         try:
             coming = Delivery.from_words(delivery)
+            with Arrival(self.holdings, coming) as arrival:
+                if data is None:
+                    await Taking(comm, coming, self.buffers, arrival).serve()
+                else:
+                    missing = take_at_once(coming, data, arrival)
+                    stored = {"stored": True} if missing is None else {"missing": missing}
+                    await comm.write(stored)
         except ProtocolError as error:
             await comm.write({"error": to_wire(error)})
             await comm.close()
-            return Status.dont_reply
-        with Arrival(self.holdings, coming) as arrival:
-            await Taking(comm, coming, self.buffers, arrival).serve()
         return Status.dont_reply
 
     async def place(self, delivery: dict[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
 from maestro.buffers import Buffers
-from maestro.ends import Missing, NodeEnd, listen
-from maestro.errors import ProtocolError
+from maestro.ends import AT_ONCE, Missing, NodeEnd, in_words, listen
+from maestro.errors import MaestroError, ProtocolError
 from maestro.frames import received, to_send
 from maestro.offload import SMALL, compiled, off_loop
 from maestro.packing import Slab, as_it_lies, messages, nbytes, pack, unpack
@@ -82,6 +82,11 @@ class Request:
     credit: int
     silence: float
     skip: int = 0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it is so little that one word brings it."""
+        return self.size <= min(AT_ONCE, self.chunk)
 
     def to_words(self) -> dict[str, Any]:
         """As a plain message; the pairs as bytes, for there can be millions of them."""
@@ -154,18 +159,9 @@ class Giving(NodeEnd):
     async def talk(self) -> None:
         """Send one message after the other; each is worked out while the one before is sent."""
         request, order = self._request, self._request.target.order
-        chosen = self._chosen()
-        arrays = {rank: part.array for rank, part in chosen.items()}
-        itemsize = next(iter(arrays.values())).itemsize
-        if itemsize != request.itemsize:
-            raise ProtocolError(
-                f"request for array bytes: got items of {request.itemsize} bytes, expected"
-                f" {itemsize}"
-            )
         chunk = max(1, min(request.chunk, self._buffers.limit))
-        way = plan(next(iter(chosen.values())).distribution, request.target)
-        sequence = messages(way, request.pairs, itemsize, chunk, request.skip)
-        small = compiled(itemsize) and request.size <= SMALL and len(request.pairs) <= FEW
+        arrays, sequence = self._sequence(chunk)
+        small = compiled(request.itemsize) and request.size <= SMALL and len(request.pairs) <= FEW
 
         def following() -> tuple[list[Slab], NDArray[np.uint8] | None] | None:
             slabs = next(sequence, None)
@@ -195,6 +191,45 @@ class Giving(NodeEnd):
                 ahead = await off_loop(small, fill, slabs, data)
             last = ahead is None
             await self.say({"chunk": chunk, "last": last, "data": to_send([data])}, last)
+
+    async def serve(self) -> None:
+        """Send what is wanted; where it is little, in one word."""
+        if not self._request.at_once:
+            await super().serve()
+            return
+        try:
+            data = self._all()
+        except (Missing, MaestroError) as error:
+            await self.comm.write(in_words(error))
+            await self.comm.close()
+        else:
+            await self.comm.write({"chunk": AT_ONCE, "last": True, "data": to_send([data])})
+
+    def _all(self) -> NDArray[np.uint8]:
+        arrays, sequence = self._sequence(AT_ONCE)
+        slabs = [slab for message in sequence for slab in message]
+        if not 0 < nbytes(slabs) <= AT_ONCE:
+            raise ProtocolError(
+                f"request for array bytes: got {nbytes(slabs)} bytes at once, expected 1 to"
+                f" {AT_ONCE}"
+            )
+        data = np.empty(nbytes(slabs), np.uint8)
+        pack(slabs, arrays, self._request.target.order, data)
+        return data
+
+    def _sequence(self, chunk: int) -> tuple[dict[int, AnyArray], Iterator[list[Slab]]]:
+        """The source ranks' parts, and the messages to be made of them."""
+        request = self._request
+        chosen = self._chosen()
+        arrays = {rank: part.array for rank, part in chosen.items()}
+        itemsize = next(iter(arrays.values())).itemsize
+        if itemsize != request.itemsize:
+            raise ProtocolError(
+                f"request for array bytes: got items of {request.itemsize} bytes, expected"
+                f" {itemsize}"
+            )
+        way = plan(next(iter(chosen.values())).distribution, request.target)
+        return arrays, messages(way, request.pairs, itemsize, chunk, request.skip)
 
     async def heard(self, word: dict[str, Any], _: Any) -> None:
         """The app has taken the oldest message; there is nothing to do about it."""
@@ -267,7 +302,8 @@ async def pull(
                 listening = asyncio.ensure_future(listen(comm, request.silence))
             (data,) = received(message["data"])
             taken(await off_loop(small, place, data, message["chunk"]))
-            await comm.write({"taken": True})
+            if not request.at_once:
+                await comm.write({"taken": True})
             del message, data  # its memory serves for the message after the next
     finally:
         listening.cancel()

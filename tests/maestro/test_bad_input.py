@@ -326,12 +326,15 @@ SEAL = {
     [
         ({"call": "steal"}, "call: got 'steal', expected one of join, leave"),
         ({"call": "join"}, "call 'join': got the fields .'app'., expected"),
-        ({"call": "list", "protocol": 0}, "the app speaks version 0, expected 2"),
+        ({"call": "list", "protocol": 0}, f"the app speaks version 0, expected {m.PROTOCOL}"),
         ({"call": "list", "extra": 1}, "got the fields .'app', 'extra'., expected .'app'."),
         (
             {"call": "offer", "handle": "h", "dtype": "f8", "distribution": {"shape": [2]}},
             "call 'offer': malformed node",
         ),
+        ({"call": "list", "first": {"handle": "h"}}, "first: 'word'"),
+        ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
+        ({"call": "list", "first": [1]}, "first: "),
         ({"call": "demand", "handle": ["h"]}, "call 'demand': handle: got .*, expected str"),
         ({"call": "demand", "handle": "h", "timeout": "soon"}, "timeout: got 'soon', expected"),
         ({**SEAL, "rank": 2}, "call 'seal': rank: got 2, expected one of 2"),

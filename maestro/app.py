@@ -163,8 +163,12 @@ class App:
         name: str,
         order: Order = "C",
         timeout: float | None = None,
+        region: Sequence[slice] | None = None,
     ) -> Any:
-        """Declare, demand and dispose in one: the whole array, in the given memory order.
+        """Declare, demand and dispose in one: an array, in the given memory order.
+
+        The whole array, or the region of it that slices give, one of step 1 for each axis; then
+        only this moves.
 
         Returns
         -------
@@ -173,7 +177,7 @@ class App:
         """
         if order not in ("C", "F") and not isinstance(order, Tiled):
             slowest_first(order, len(order))  # refuse what is no order before anything is asked
-        return self._link.run(self._demand, self.declare(name), order, timeout)
+        return self._link.run(self._demand, self.declare(name), order, timeout, region)
 
     def subscribe(
         self,
@@ -364,9 +368,11 @@ class App:
         await cdo._offer(data)
         return cdo
 
-    async def _demand(self, cdo: Cdo, order: Order, timeout: float | None) -> Any:
+    async def _demand(
+        self, cdo: Cdo, order: Order, timeout: float | None, region: Sequence[slice] | None
+    ) -> Any:
         try:
-            return await cdo._demand(timeout, order)
+            return await cdo._demand(timeout, order, region=region)
         finally:
             cdo._dispose_soon()
 

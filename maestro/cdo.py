@@ -158,13 +158,16 @@ class Cdo:
         """Take a requirement back."""
         return self._link.run(self._retract)
 
-    def demand(self, timeout: float | None = None) -> Any:
+    def demand(self, timeout: float | None = None, region: Sequence[slice] | None = None) -> Any:
         """Get the data, in the layout that this handle declared; it may be offered later.
 
         Parameters
         ----------
         timeout : float, optional
             Seconds that it may take in all; without limit by default.
+        region : sequence of slice, optional
+            Global indices, a slice of step 1 for each axis: only these are brought. Each rank gets
+            what its part has of the region.
 
         Returns
         -------
@@ -181,11 +184,23 @@ class Cdo:
         DataLostError
             If an app or a node that held a part died.
         InconsistentError
-            If this handle's shape or dtype is not that of the offer.
-        """
-        return self._link.run(self._demand, timeout, "C")
+            If this handle's shape or dtype is not that of the offer, or the region is not in it.
 
-    def demand_parts(self, timeout: float | None = None) -> Arrivals:
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import maestro
+        >>> with maestro.connect() as app:
+        ...     handle = app.offer("t2m", np.arange(12.0).reshape(3, 4))
+        ...     app.declare("t2m").demand(region=(slice(1, 3), slice(0, 2)))
+        array([[4., 5.],
+               [8., 9.]])
+        """
+        return self._link.run(self._demand, timeout, "C", region=region)
+
+    def demand_parts(
+        self, timeout: float | None = None, region: Sequence[slice] | None = None
+    ) -> Arrivals:
         """Get the data part by part, each as soon as its own pieces are in.
 
         No part waits for another, so a handle that speaks for many ranks can work on the first ones
@@ -196,6 +211,8 @@ class Cdo:
         timeout : float, optional
             Seconds that it may take in all, from the first part asked for to the last that came;
             without limit by default.
+        region : sequence of slice, optional
+            What of the array is wanted, as for `demand`.
 
         Returns
         -------
@@ -219,7 +236,7 @@ class Cdo:
         """
         return Arrivals(
             self._link,
-            lambda take: self._demand(timeout, "C", take),
+            lambda take: self._demand(timeout, "C", take, region),
         )
 
     def dispose(self) -> Any:
@@ -301,7 +318,13 @@ class Cdo:
         with self._life.turn("retract"):
             await self._link.call("retract", handle=self._handle)
 
-    async def _demand(self, timeout: float | None, order: Order, take: Take | None = None) -> Any:
+    async def _demand(
+        self,
+        timeout: float | None,
+        order: Order,
+        take: Take | None = None,
+        region: Sequence[slice] | None = None,
+    ) -> Any:
         begun = perf_counter()
         async with self._turn("demand") as first:
             found = await self._link.call(
@@ -311,7 +334,7 @@ class Cdo:
             try:
                 left = None if timeout is None else max(0.0, timeout - report.waited)
                 async with asyncio.timeout(left):
-                    result = await self._take(found, order, report, take)
+                    result = await self._take(found, order, report, take, region)
             except BaseException as error:
                 await self._tell("received", served=False)
                 if isinstance(error, TimeoutError) and not isinstance(error, PoolTimeoutError):
@@ -327,7 +350,12 @@ class Cdo:
             return result
 
     async def _take(
-        self, found: dict[str, Any], order: Order, report: Report, take: Take | None
+        self,
+        found: dict[str, Any],
+        order: Order,
+        report: Report,
+        take: Take | None,
+        region: Sequence[slice] | None,
     ) -> Any:
         if found["distribution"] is None:
             if self.distribution is not None:
@@ -338,6 +366,13 @@ class Cdo:
         offered = Distribution.from_dict(found["distribution"])
         dtype = dtype_from_wire(found["dtype"])
         target = self.distribution or Distribution(offered.shape, order=order)
+        if region is not None:
+            try:
+                target = target.section(region)
+            except (ValueError, IndexError) as error:
+                raise InconsistentError(f"CDO {self.name!r}: {error}") from None
+            except TypeError as error:
+                raise TypeError(f"CDO {self.name!r}: {error}") from None
         ranks = range(target.size) if self.rank is None else [self.rank]
         try:
             parts = {rank: self._empty_part(target, rank, dtype) for rank in ranks}
@@ -352,7 +387,7 @@ class Cdo:
                 take(rank, parts.pop(rank))
 
         report.transfers = await transfer.fetch(
-            self._link.ways, source, found["nodes"], target, parts, arrived
+            self._link.ways, source, found["nodes"], target, parts, arrived, region
         )
         if take is not None:
             return None

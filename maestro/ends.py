@@ -119,8 +119,10 @@ class NodeEnd(ABC):
         finally:
             for task in (listening, *work, breath):
                 task.cancel()
-            await asyncio.wait({listening, *work, breath})
-            self._let_go()
+            try:
+                await asyncio.wait({listening, *work, breath})
+            finally:  # also if the node is closed just now
+                self._let_go()
 
     async def serve(self) -> None:
         """Run; if anything goes wrong, the line is of no more use."""

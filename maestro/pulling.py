@@ -63,6 +63,8 @@ class Request:
         Bytes per element.
     size : int
         Bytes of all pairs.
+    region : tuple of pairs of int, optional
+        Low and high end along each axis, where the target is of a region of the array.
     skip : int
         Slabs of the first pair that are there already.
     chunk : int
@@ -81,7 +83,13 @@ class Request:
     chunk: int
     credit: int
     silence: float
+    region: tuple[tuple[int, int], ...] | None = None
     skip: int = 0
+
+    def plan(self, source: Distribution) -> Plan:
+        """The way from a source to what is wanted."""
+        region = None if self.region is None else [slice(*ends) for ends in self.region]
+        return plan(source, self.target, region=region)
 
     @property
     def at_once(self) -> bool:
@@ -116,7 +124,10 @@ class Request:
             silence = float(words["silence"])
             if not 0 < silence < math.inf:
                 raise ValueError(f"got silence {silence}, expected seconds")
-            return cls(target=target, pairs=pairs, silence=silence, **numbers)
+            region = words["region"]
+            if region is not None:
+                region = tuple((int(low), int(high)) for low, high in region)
+            return cls(target=target, pairs=pairs, silence=silence, region=region, **numbers)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"request for array bytes: {error!r}") from None
 
@@ -228,7 +239,10 @@ class Giving(NodeEnd):
                 f"request for array bytes: got items of {request.itemsize} bytes, expected"
                 f" {itemsize}"
             )
-        way = plan(next(iter(chosen.values())).distribution, request.target)
+        try:
+            way = request.plan(next(iter(chosen.values())).distribution)
+        except (ValueError, TypeError) as error:
+            raise ProtocolError(f"request for array bytes: {error}") from None
         return arrays, messages(way, request.pairs, itemsize, chunk, request.skip)
 
     async def heard(self, word: dict[str, Any], _: Any) -> None:

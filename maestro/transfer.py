@@ -143,6 +143,7 @@ async def fetch(
     target: Distribution,
     parts: Mapping[int, AnyArray],
     arrived: Callable[[int], None],
+    region: Sequence[slice] | None = None,
 ) -> list[Transfer]:
     """Fill the parts of target ranks from the nodes that hold the source's.
 
@@ -160,6 +161,8 @@ async def fetch(
         The arrays to fill, by target rank.
     arrived : callable
         Called with each target rank once its part is complete.
+    region : sequence of slice, optional
+        What of the array is wanted; the target is then of this region.
 
     Returns
     -------
@@ -171,7 +174,7 @@ async def fetch(
     DataLostError, PoolTimeoutError
         If a node is gone or silent before it has given everything.
     """
-    way = plan(source.distribution, target)
+    way = plan(source.distribution, target, region=region)
     itemsize = source.dtype.itemsize
     small = len(parts) * source.distribution.size <= FEW
     given = await off_loop(small, shares, way, itemsize, nodes, list(parts))
@@ -194,6 +197,7 @@ async def fetch(
             agreed.chunk,
             agreed.credit,
             agreed.silence,
+            way.region,
         )
         return network.fetch(share.node, way, request, parts, tally.clerk(share.node))
 

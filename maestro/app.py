@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
+from distributed import Client
 from distributed.security import Security
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -248,6 +249,15 @@ class App:
             Events to return at most.
         """
         return self._link.run(self._log, since, most)
+
+    @property
+    def client(self) -> Client:
+        """The Dask client of this app, to compute with what `Cdo.demand_dask` gives.
+
+        It is not Dask's default client, unless `connect` was given one that is:
+        ``with app.client.as_current(): array.compute()``.
+        """
+        return self._link.client
 
     @property
     def pool(self) -> Any:

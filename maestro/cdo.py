@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -18,18 +18,17 @@ from layouts.tiled import AnyArray
 from maestro import transfer
 from maestro.arrivals import Arrivals
 from maestro.attributes import Attributes
+from maestro.daskarrays import Chunks, chunks_of, is_dask_array, persist_parts
 from maestro.errors import (
     InconsistentError,
     MaestroError,
-    PoolFullError,
     PoolLostError,
     PoolTimeoutError,
 )
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_from_wire, dtype_to_wire
-from maestro.offering import checked_rank, offering
-from maestro.payload import as_part
+from maestro.offering import Offering, checked_rank, offering
 from maestro.report import Report
 
 __all__ = ["Cdo"]
@@ -120,7 +119,8 @@ class Cdo:
         data : array or list of arrays, optional
             This rank's part, or the list of all parts where the handle speaks for all ranks; a
             whole array where no distribution was declared. Any strides. Nothing for a CDO without
-            data.
+            data. A Dask array is taken chunk by chunk from the workers that compute it: each chunk
+            is a part, so the distribution, if one was declared, must cut it alike.
 
         Raises
         ------
@@ -239,6 +239,51 @@ class Cdo:
             lambda take: self._demand(timeout, "C", take, region),
         )
 
+    def demand_dask(self, timeout: float | None = None) -> Any:
+        """Get the data as a Dask array, whose chunks are this handle's parts, or else the offer's.
+
+        The parts are filled on Dask's workers, and stay there; which worker gets which is chosen so
+        that the fewest bytes move. They are there when this returns, and stay for as long as the
+        array is referred to, whatever is withdrawn or disposed of meanwhile.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds that it may take in all; without limit by default.
+
+        Returns
+        -------
+        dask.array.Array
+            To be computed with this app's client: ``with app.client.as_current():`` where that is
+            not Dask's default one. `report` says what moved.
+
+        Raises
+        ------
+        InconsistentError
+            If the distribution is none that a Dask array can have: replicated, or dealt in rounds.
+        PoolTimeoutError, DataLostError
+            As for `demand`.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> import maestro
+        >>> from layouts import Distribution
+        >>> with maestro.connect() as app:
+        ...     handle = app.offer("t2m", da.arange(12, chunks=4).reshape(3, 4))
+        ...     columns = Distribution((3, 4), grid=(1, 2))
+        ...     array = app.declare("t2m", columns).demand_dask()
+        ...     with app.client.as_current():
+        ...         array.chunks, int(array.sum().compute())
+        (((3,), (2, 2)), 66)
+        """
+        if self.rank is not None:
+            raise InconsistentError(
+                f"CDO {self.name!r}: the handle speaks for rank {self.rank}, expected one that"
+                " speaks for all of a Dask array's chunks"
+            )
+        return self._link.run(self._demand, timeout, "C", gather=self._persist)
+
     def dispose(self) -> Any:
         """Give the handle up. Arrays that it gave stay valid."""
         return self._link.run(self._dispose)
@@ -286,12 +331,18 @@ class Cdo:
 
     async def _offer(self, data: Any) -> None:
         self._life.check("offer")
-        given = offering(self.name, data, self.distribution, self.dtype, self.rank)
+        stated = self.name, data, self.distribution, self.dtype, self.rank
+        given: Offering | Chunks
+        if is_dask_array(data):
+            given = await chunks_of(self._link.client, *stated)
+        else:
+            given = offering(*stated)
         async with self._turn("offer") as first:
             answer = await self._link.call(
                 "offer",
                 first=first,
                 handle=self._handle,
+                near=dict(given.near),
                 **self._layout(given.distribution, given.dtype),
             )
             try:
@@ -299,7 +350,7 @@ class Cdo:
                     source = transfer.Source(
                         self.name, answer["version"], given.distribution, given.dtype
                     )
-                    await transfer.store(self._link.ways, source, answer["nodes"], given.parts)
+                    await given.bring(self._link.client, self._link.ways, source, answer["nodes"])
             except BaseException:
                 await self._tell("abort")
                 raise
@@ -324,6 +375,7 @@ class Cdo:
         order: Order,
         take: Take | None = None,
         region: Sequence[slice] | None = None,
+        gather: Callable[[dict[str, Any], Report], Awaitable[Any]] | None = None,
     ) -> Any:
         begun = perf_counter()
         async with self._turn("demand") as first:
@@ -334,7 +386,10 @@ class Cdo:
             try:
                 left = None if timeout is None else max(0.0, timeout - report.waited)
                 async with asyncio.timeout(left):
-                    result = await self._take(found, order, report, take, region)
+                    if gather is not None:
+                        result = await gather(found, report)
+                    else:
+                        result = await self._take(found, order, report, take, region)
             except BaseException as error:
                 await self._tell("received", served=False)
                 if isinstance(error, TimeoutError) and not isinstance(error, PoolTimeoutError):
@@ -374,12 +429,8 @@ class Cdo:
             except TypeError as error:
                 raise TypeError(f"CDO {self.name!r}: {error}") from None
         ranks = range(target.size) if self.rank is None else [self.rank]
-        try:
-            parts = {rank: self._empty_part(target, rank, dtype) for rank in ranks}
-        except MemoryError as error:
-            raise PoolFullError(
-                f"CDO {self.name!r}: no memory for what is demanded: {error}"
-            ) from None
+        empty_part = self._link.ways.empty_part
+        parts = {rank: empty_part(target, rank, dtype, self.name) for rank in ranks}
         source = transfer.Source(self.name, found["version"], offered, dtype)
 
         def arrived(rank: int) -> None:
@@ -395,11 +446,21 @@ class Cdo:
             return parts[ranks[0]]
         return list(parts.values())
 
-    def _empty_part(self, layout: Distribution, rank: int, dtype: np.dtype[Any]) -> AnyArray:
-        """Memory for a demanded part: what was touched before, where there is some."""
-        memory = self._link.ways.memory.empty(layout.local_size(rank) * dtype.itemsize)
-        part: AnyArray = as_part(memory, layout.local_shape(rank), dtype, layout.order)
-        return part
+    async def _persist(self, found: dict[str, Any], report: Report) -> Any:
+        if found["distribution"] is None:
+            raise InconsistentError(
+                f"CDO {self.name!r}: it is offered without data, expected a Dask array's"
+            )
+        offered = Distribution.from_dict(found["distribution"])
+        source = transfer.Source(
+            self.name, found["version"], offered, dtype_from_wire(found["dtype"])
+        )
+        nodes = sorted(await self._link.call("nodes"))
+        target = self.distribution or offered
+        array, report.transfers = await persist_parts(
+            self._link.client, source, found["nodes"], target, nodes
+        )
+        return array
 
     async def _tell(self, word: str, **how: Any) -> None:
         """Let the manager know how an offer or a demand ended; a lost pool need not know."""

@@ -128,7 +128,7 @@ class Link:
     async def lives(self, node: str) -> bool:
         """Whether the pool has this node, as far as its manager can be asked."""
         try:
-            return node in (await self.call("list"))["nodes"]
+            return node in await self.call("nodes")
         except MaestroError:
             return False
 

@@ -35,6 +35,7 @@ __all__ = [
     "Log",
     "NodeJoined",
     "NodeLost",
+    "Nodes",
     "Offer",
     "Poll",
     "Received",
@@ -85,6 +86,11 @@ class List(Call):
 
 
 @dataclass(frozen=True)
+class Nodes(Call):
+    """Replied with the nodes: their bytes in all and in use."""
+
+
+@dataclass(frozen=True)
 class _HandleCall(Call):
     handle: str
 
@@ -108,10 +114,14 @@ class Seal(_HandleCall):
 
 @dataclass(frozen=True)
 class Offer(_HandleCall):
-    """Reserve room. Replied with the version, and the node for each rank of the handle."""
+    """Reserve room. Replied with the version, and the node for each rank of the handle.
+
+    ``near`` says at which node some ranks would rather be.
+    """
 
     dtype: str | None
     distribution: Distribution | None
+    near: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -272,7 +282,7 @@ Instruction: TypeAlias = Reply | Refuse | Free
 CALLS: dict[str, type[Call]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Join, Leave, List, Seal, Offer, Stored, Abort,
+        Join, Leave, List, Nodes, Seal, Offer, Stored, Abort,
         Withdraw, Require, Retract, Demand, Received, Dispose,
         Subscribe, Unsubscribe, Poll, Ack, Log,
     )
@@ -312,6 +322,8 @@ def _checked(name: str, value: Any) -> Any:
         return Distribution.from_dict(value)
     if name == "dtype":
         dtype_from_wire(value)
+    if name == "near" and not all(type(r) is int and type(n) is str for r, n in value.items()):
+        raise TypeError(f"near: got {value!r}, expected addresses of nodes by rank")
     return value
 
 
@@ -321,6 +333,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "dtype": (str, True),
     "distribution": (dict, True),
     "attributes": (dict, False),
+    "near": (dict, False),
     "served": (bool, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),

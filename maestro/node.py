@@ -6,6 +6,7 @@ extension of its worker.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from maestro.errors import ProtocolError, to_wire
 from maestro.holdings import Arrival, Holdings
 from maestro.offload import off_loop
 from maestro.pulling import Giving, Request
+from maestro.ways import Ways
 
 __all__ = ["Node", "NodePlugin"]
 
@@ -58,6 +60,10 @@ class Node:
         What it holds; there from `enlist` on.
     buffers : Buffers
         The array bytes it has under way, in all streams.
+    ways : Ways
+        To this and other nodes, for tasks that run here.
+    reports : dict
+        What such tasks have moved, by the name of what they make, until it is asked for.
     """
 
     holdings: Holdings
@@ -68,6 +74,9 @@ class Node:
         )
         self.buffers = Buffers(get_bytes("transfer.in-flight"))
         keep_freed_memory()
+        self.ways = Ways(worker.rpc, self._lives)
+        self.reports: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._worker = worker
         worker.handlers.update(
             maestro_enlist=self.enlist,
             maestro_hello=self.hello,
@@ -92,8 +101,16 @@ class Node:
         arena = self.holdings.arena
         return {"arena": arena.directory, "token": arena.token}
 
+    async def _lives(self, node: str) -> bool:
+        """Whether the scheduler has this node's worker."""
+        try:
+            return node in (await self._worker.scheduler.identity(n_workers=-1))["workers"]
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Leave nothing on this host; what programs have mapped stays valid."""
+        self.ways.close()
         if hasattr(self, "holdings"):
             self.holdings.arena.close()
 

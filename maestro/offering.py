@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from distributed import Client
 
 from layouts import Distribution
 from layouts.orders import Order, in_order
 from layouts.tiled import AnyArray, TiledArray, as_array
+from maestro import transfer
 from maestro.errors import InconsistentError, RankError
 from maestro.messages import dtype_to_wire
+from maestro.ways import Ways
 
 __all__ = ["Offering", "checked_rank", "offering"]
 
@@ -24,6 +27,15 @@ class Offering:
     distribution: Distribution | None
     dtype: np.dtype[Any] | None
     parts: dict[int, AnyArray]
+
+    #: At which node a rank would rather be.
+    near: ClassVar[Mapping[int, str]] = {}
+
+    async def bring(
+        self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
+    ) -> None:
+        """Bring the parts to their nodes."""
+        await transfer.store(ways, source, places, self.parts)
 
 
 def offering(

@@ -187,7 +187,7 @@ class Registry:
         if version.stage is Stage.OVER:
             places: dict[int, str] = {}  # this round came to nothing: there is nobody to send to
         else:
-            places = self._reserve(cdo, given, ranks)
+            places = self._reserve(cdo, given, ranks, call.near)
         handle.dtype, handle.distribution = given.dtype, given.distribution
         for rank in ranks:
             size = given.part_size(rank)
@@ -234,11 +234,13 @@ class Registry:
             )
         return version
 
-    def _reserve(self, cdo: Cdo, given: Handle, ranks: list[int]) -> dict[int, str]:
+    def _reserve(
+        self, cdo: Cdo, given: Handle, ranks: list[int], near: dict[int, str]
+    ) -> dict[int, str]:
         if given.distribution is None:
             return {}
         sizes = {rank: given.part_size(rank) for rank in ranks}
-        places = self.ledger.reserve(sizes)
+        places = self.ledger.reserve(sizes, near)
         if places is None:
             room = str(self.ledger) or "no node has joined: start a Dask worker"
             raise PoolFullError(
@@ -406,12 +408,18 @@ class Registry:
                 {"app": app, "workflow": joined.workflow, "component": joined.component}
                 for app, joined in self.apps.items()
             ],
-            "nodes": {
-                address: {"limit": node.limit, "used": node.used}
-                for address, node in self.ledger.nodes.items()
-            },
+            "nodes": self._nodes(),
         }
         self._reply(call, value)
+
+    def _on_nodes(self, call: m.Nodes) -> None:
+        self._reply(call, self._nodes())
+
+    def _nodes(self) -> dict[str, dict[str, int]]:
+        return {
+            address: {"limit": node.limit, "used": node.used}
+            for address, node in self.ledger.nodes.items()
+        }
 
     # Subscribers
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
+import numpy as np
 from distributed.core import ConnectionPool
 from distributed.system import MEMORY_LIMIT
 
+from layouts import Distribution
+from layouts.tiled import AnyArray
 from maestro.arena import Mappings, Recycler, is_same_host
 from maestro.config import get_flag, get_number, get_seconds
+from maestro.errors import PoolFullError
+from maestro.payload import as_part
 
 __all__ = ["Ways"]
 
@@ -37,6 +43,23 @@ class Ways:
         self.mappings = Mappings()
         self.memory = Recycler(int(MEMORY_LIMIT * get_number("memory.keep")))
         self._proven: dict[str, bool] = {}
+
+    def empty_part(
+        self, layout: Distribution, rank: int, dtype: np.dtype[Any], name: str
+    ) -> AnyArray:
+        """Memory for a demanded part: what was touched before, where there is some.
+
+        Raises
+        ------
+        PoolFullError
+            If there is none, naming the CDO.
+        """
+        try:
+            memory = self.memory.empty(layout.local_size(rank) * dtype.itemsize)
+        except MemoryError as error:
+            raise PoolFullError(f"CDO {name!r}: no memory for what is demanded: {error}") from None
+        part: AnyArray = as_part(memory, layout.local_shape(rank), dtype, layout.order)
+        return part
 
     async def on_this_host(self, nodes: Iterable[str]) -> set[str]:
         """Those of the nodes whose memory this program can map: proven, not inferred from names."""

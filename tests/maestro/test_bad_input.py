@@ -310,6 +310,7 @@ def test_a_pool_that_goes_away_under_an_app():
 
 # What does not follow the protocol
 
+OFFER = {"call": "offer", "handle": "h", "dtype": "f8", "distribution": {"shape": [2]}, "near": {}}
 SEAL = {
     "call": "seal",
     "handle": "h",
@@ -328,10 +329,8 @@ SEAL = {
         ({"call": "join"}, "call 'join': got the fields .'app'., expected"),
         ({"call": "list", "protocol": 0}, f"the app speaks version 0, expected {m.PROTOCOL}"),
         ({"call": "list", "extra": 1}, "got the fields .'app', 'extra'., expected .'app'."),
-        (
-            {"call": "offer", "handle": "h", "dtype": "f8", "distribution": {"shape": [2]}},
-            "call 'offer': malformed node",
-        ),
+        (OFFER, "call 'offer': malformed node"),
+        ({**OFFER, "near": {"0": "tcp://x"}}, "call 'offer': near: got .*, expected addresses"),
         ({"call": "list", "first": {"handle": "h"}}, "first: 'word'"),
         ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
         ({"call": "list", "first": [1]}, "first: "),

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
+import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, Worker
@@ -36,6 +37,15 @@ def exchange(address):
         want.dispose()
         check(one)
         return want.report
+
+
+def exchange_chunks(address):
+    """Chunks of as many bytes from rows to columns, where they are."""
+    with maestro.connect(address) as app:
+        app.offer("chunks", da.ones(ARRAY.shape, chunks=(ARRAY.shape[0] // 4, -1)))
+        array = app.declare("chunks", COLUMNS).demand_dask(timeout=60)
+        assert array.nbytes == ARRAY.nbytes
+        assert app.client.compute(array.sum()).result() == array.size
 
 
 @contextmanager
@@ -145,11 +155,15 @@ def test_no_array_byte_goes_through_the_scheduler(tmp_path):
             before = counter.bytes
             report = exchange(address)
             control = counter.bytes - before
+            before = counter.bytes
+            exchange_chunks(address)
+            tasks = counter.bytes - before
     finally:
         counter.close()
     assert report.bytes == ARRAY.nbytes
     # An offer and a demand are some dozen calls and two clients' greetings: no more for 8 MiB.
     assert control < 200_000
+    assert tasks < 400_000  # and some dozen tasks
 
 
 def test_installing_again_changes_nothing():

@@ -1,0 +1,306 @@
+"""Dask arrays into the pool and out of it, chunk by chunk, where the chunks are.
+
+Each chunk is one rank's part. What moves it is a task on the Dask worker that has it, or is to
+have it: no array byte goes through the client or the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+import numpy as np
+from distributed import Client, Future, Worker, as_completed, get_worker
+from distributed.client import futures_of
+from distributed.utils import sync
+from numpy.typing import NDArray
+
+from layouts import Distribution, plan
+from layouts.foreign.dask_chunks import from_chunks, to_chunks
+from maestro import transfer
+from maestro.errors import DataLostError, InconsistentError
+from maestro.messages import dtype_from_wire, dtype_to_wire
+from maestro.report import Transfer
+from maestro.ways import Ways
+
+if TYPE_CHECKING:
+    from dask.array import Array
+
+__all__ = ["Chunks", "chunks_of", "is_dask_array", "persist_parts"]
+
+
+def is_dask_array(data: Any) -> bool:
+    """Whether it is one; Dask's arrays are imported by whoever made it, or not at all."""
+    return type(data).__module__.startswith("dask.array") and hasattr(data, "__dask_graph__")
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """A Dask array to be offered: its chunks are computed, and lie with Dask's workers.
+
+    Attributes
+    ----------
+    parts : dict of int to Future
+        The chunk of each rank.
+    near : dict of int to str
+        Address of a worker that has it.
+    """
+
+    distribution: Distribution
+    dtype: np.dtype[Any]
+    parts: dict[int, Future]
+    near: dict[int, str]
+
+    async def bring(
+        self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
+    ) -> None:
+        """Have each chunk stored by the worker of its node."""
+        words = _words(source)
+        tasks = [
+            client.submit(
+                _store,
+                self.parts[rank],
+                words,
+                rank,
+                node,
+                key=f"maestro-offer-{source.version}-{rank}-{uuid4().hex}",
+                workers=[node],
+                allow_other_workers=False,
+                pure=False,
+            )
+            for rank, node in places.items()
+        ]
+        await _all_done(client, source.name, tasks)
+
+
+async def chunks_of(
+    client: Client,
+    name: str,
+    array: Any,
+    distribution: Distribution | None,
+    dtype: np.dtype[Any] | None,
+    rank: int | None,
+) -> Chunks:
+    """Have a Dask array computed, and say which chunk is whose part.
+
+    Raises
+    ------
+    InconsistentError
+        If it is not cut as was declared, or into chunks of unknown sizes, or of another dtype.
+    Exception
+        What its own tasks raise.
+    """
+    if rank is not None:
+        raise InconsistentError(
+            f"CDO {name!r}: a Dask array was given for rank {rank}, expected that rank's part; a"
+            " handle without a rank takes a whole Dask array"
+        )
+    layout = _layout(name, array, distribution)
+    if dtype is not None and array.dtype != dtype:
+        raise InconsistentError(
+            f"CDO {name!r}: the Dask array has dtype {array.dtype}, expected {dtype}"
+        )
+    dtype_to_wire(array.dtype, name)
+    await _others_done(client, array)
+    persisted = client.persist(array)
+    by_key = {future.key: future for future in futures_of(persisted, client=client)}
+    futures = [by_key[key] for key in _keys(persisted)]
+    await _all_done(client, name, futures)
+    having = await cast(Any, client.who_has(futures))
+    near = {rank: sorted(having[future.key]) for rank, future in enumerate(futures)}
+    return Chunks(
+        layout,
+        array.dtype,
+        dict(enumerate(futures)),
+        {rank: workers[0] for rank, workers in near.items() if workers},
+    )
+
+
+def _layout(name: str, array: Any, declared: Distribution | None) -> Distribution:
+    try:
+        found = from_chunks(array.chunks)
+        if declared is None:
+            return found
+        expected = to_chunks(declared)
+    except (ValueError, TypeError) as error:
+        raise InconsistentError(f"CDO {name!r}: {error}") from None
+    if array.chunks != expected:
+        raise InconsistentError(
+            f"CDO {name!r}: the Dask array has chunks {array.chunks}, expected {expected} of"
+            f" {declared}; array.rechunk makes them"
+        )
+    return declared
+
+
+async def persist_parts(
+    client: Client,
+    source: transfer.Source,
+    nodes: Sequence[str],
+    target: Distribution,
+    workers: Sequence[str],
+) -> tuple[Array, list[Transfer]]:
+    """A Dask array whose chunks are the target ranks' parts, each filled on a worker.
+
+    Which worker gets which rank is chosen so that the most bytes stay where they are.
+
+    Parameters
+    ----------
+    client : Client
+        To Dask.
+    source : Source
+        What is demanded.
+    nodes : sequence of str
+        The node of each source rank.
+    target : Distribution
+        How it is wanted.
+    workers : sequence of str
+        The workers that may have parts.
+    """
+    import dask.array
+
+    try:
+        chunks = to_chunks(target)
+    except ValueError as error:
+        raise InconsistentError(
+            f"CDO {source.name!r}: {target} is no layout of a Dask array: {error}"
+        ) from None
+    name = f"maestro-{source.name}-{source.version}-{uuid4().hex}"
+    places = _places(source, nodes, target, workers)
+    words = _words(source)
+    parts = [
+        client.submit(
+            _fetch,
+            name,
+            words,
+            list(nodes),
+            target.to_dict(),
+            rank,
+            key=(name, *index),
+            workers=[places[rank]],
+            allow_other_workers=False,
+            pure=False,
+        )
+        for rank, index in enumerate(np.ndindex(*target.grid))
+    ]
+    await _all_done(client, source.name, parts)
+    reports = await cast(Any, client.run(_reports, name, workers=sorted(set(places))))
+    graph = {part.key: part for part in parts}
+    meta = np.empty((0,) * target.ndim, source.dtype)
+    array = dask.array.Array(graph, name, chunks, meta=meta)
+    return array, [Transfer(**each) for report in reports.values() for each in report]
+
+
+def _places(
+    source: transfer.Source, nodes: Sequence[str], target: Distribution, workers: Sequence[str]
+) -> list[str]:
+    """The worker of each target rank: no worker has more than its share of ranks.
+
+    Within that the most bytes stay, by an exact assignment (SciPy's `linear_sum_assignment`).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    seats = -(-target.size // len(workers))
+    here: NDArray[np.int64] = np.zeros((len(workers), target.size), np.int64)
+    number = {worker: k for k, worker in enumerate(workers)}
+    way = plan(source.distribution, target)
+    for rank in range(target.size):
+        share = way.incoming(rank)
+        for giver, nbytes in zip(share.sources, share.bytes(source.dtype.itemsize), strict=True):
+            if nodes[giver] in number:
+                here[number[nodes[giver]], rank] += nbytes
+    rows, ranks = linear_sum_assignment(np.repeat(here, seats, axis=0), maximize=True)
+    places = dict(zip(ranks.tolist(), (workers[row // seats] for row in rows), strict=True))
+    return [places[rank] for rank in range(target.size)]
+
+
+async def _others_done(client: Client, array: Any) -> None:
+    """Wait for what another client has under way: the scheduler may not have heard of it yet."""
+    theirs = [future for future in futures_of(array) if future.client is not client]
+    here = [future for future in theirs if future.client.loop is client.loop]
+    async for _ in as_completed(here, loop=client.loop):
+        pass
+    there = [future for future in theirs if future.client.loop is not client.loop]
+    await asyncio.to_thread(lambda: [future.exception() for future in there])
+
+
+async def _all_done(client: Client, name: str, futures: Sequence[Future]) -> None:
+    """Wait for all; if one fails or somebody gives up, none goes on, and the failure is raised."""
+    try:
+        async for future in as_completed(futures, loop=client.loop):
+            if future.status == "error":
+                raise await cast(Any, future.exception())
+            if future.status != "finished":
+                raise DataLostError(f"CDO {name!r}: Dask's task {future.key!r} is {future.status}")
+    except BaseException:
+        await cast(Any, client.cancel(list(futures), force=True))
+        raise
+
+
+def _keys(array: Any) -> list[Any]:
+    """Keys of the chunks by rank: in C order."""
+    return [(array.name, *index) for index in np.ndindex(*array.numblocks)]
+
+
+def _words(source: transfer.Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "version": source.version,
+        "distribution": source.distribution.to_dict(),
+        "dtype": dtype_to_wire(source.dtype, source.name),
+    }
+
+
+# On the workers
+
+
+def _source(words: Mapping[str, Any]) -> transfer.Source:
+    layout = Distribution.from_dict(words["distribution"])
+    return transfer.Source(words["name"], words["version"], layout, dtype_from_wire(words["dtype"]))
+
+
+def _on_worker(work: Any, *args: Any) -> Any:
+    """Do it on the event loop of the worker that runs this task, with the ways of its node."""
+    worker = get_worker()
+
+    def run() -> Coroutine[Any, Any, Any]:
+        coroutine: Coroutine[Any, Any, Any] = work(worker.extensions["maestro"].ways, *args)
+        return coroutine
+
+    return sync(worker.loop, run)
+
+
+def _store(chunk: Any, words: Mapping[str, Any], rank: int, node: str) -> None:
+    part = np.asarray(chunk)
+    source = _source(words)
+    expected = source.distribution.local_shape(rank)
+    if part.shape != expected or part.dtype != source.dtype:
+        raise InconsistentError(
+            f"CDO {source.name!r}: the chunk of rank {rank} has shape {part.shape} and dtype"
+            f" {part.dtype}, expected {expected} and {source.dtype}"
+        )
+    _on_worker(transfer.store, source, {rank: node}, {rank: part})
+
+
+def _fetch(
+    name: str, words: Mapping[str, Any], nodes: Sequence[str], target: Mapping[str, Any], rank: int
+) -> Any:
+    source, layout = _source(words), Distribution.from_dict(target)
+    part, moved = _on_worker(_filled, source, nodes, layout, rank)
+    get_worker().extensions["maestro"].reports[name].extend(map(vars, moved))
+    return part
+
+
+async def _filled(
+    ways: Ways, source: transfer.Source, nodes: Sequence[str], layout: Distribution, rank: int
+) -> tuple[Any, list[Transfer]]:
+    part = ways.empty_part(layout, rank, source.dtype, source.name)
+    moved = await transfer.fetch(ways, source, nodes, layout, {rank: part}, lambda _: None)
+    return part, moved
+
+
+def _reports(name: str, dask_worker: Worker) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = dask_worker.extensions["maestro"].reports.pop(name, [])
+    return found

@@ -330,7 +330,10 @@ SEAL = {
         ({"call": "list", "protocol": 0}, f"the app speaks version 0, expected {m.PROTOCOL}"),
         ({"call": "list", "extra": 1}, "got the fields .'app', 'extra'., expected .'app'."),
         (OFFER, "call 'offer': malformed node"),
-        ({**OFFER, "near": {"0": "tcp://x"}}, "call 'offer': near: got .*, expected addresses"),
+        (
+            {**OFFER, "dtype": None, "distribution": None, "near": {"0": "x"}},
+            "call 'offer': near: got .*, expected addresses",
+        ),
         ({"call": "list", "first": {"handle": "h"}}, "first: 'word'"),
         ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
         ({"call": "list", "first": [1]}, "first: "),

@@ -18,6 +18,7 @@ from layouts.tiled import AnyArray
 from maestro import transfer
 from maestro.arrivals import Arrivals
 from maestro.attributes import Attributes
+from maestro.config import get_seconds
 from maestro.daskarrays import Chunks, chunks_of, is_dask_array, persist_parts
 from maestro.errors import (
     InconsistentError,
@@ -108,7 +109,11 @@ class Cdo:
         """
         return self._link.run(self._seal)
 
-    def offer(self, data: ArrayLike | Sequence[ArrayLike] | None = None) -> Any:
+    def offer(
+        self,
+        data: ArrayLike | Sequence[ArrayLike] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """Bring the data into the pool.
 
         The pool takes a copy: the arrays stay the caller's, and their later changes are not seen.
@@ -121,6 +126,8 @@ class Cdo:
             whole array where no distribution was declared. Any strides. Nothing for a CDO without
             data. A Dask array is taken chunk by chunk from the workers that compute it: each chunk
             is a part, so the distribution, if one was declared, must cut it alike.
+        timeout : float, optional
+            Seconds to wait for room at most, ``maestro.offer.patience`` by default.
 
         Raises
         ------
@@ -129,11 +136,11 @@ class Cdo:
         AlreadyOfferedError
             If the name, or this rank of it, is in the pool.
         PoolFullError
-            If no node has room.
+            If no node has room, and none comes in time; it says who holds the most.
         LifecycleError
             If it is not the turn of an offer.
         """
-        return self._link.run(self._offer, data)
+        return self._link.run(self._offer, data, timeout)
 
     def withdraw(self, timeout: float | None = None) -> Any:
         """Take the data out of the pool, once every requirement on it is served.
@@ -329,7 +336,8 @@ class Cdo:
                 self.attributes.unseal()
                 raise
 
-    async def _offer(self, data: Any) -> None:
+    async def _offer(self, data: Any, timeout: float | None = None) -> None:
+        patience = get_seconds("offer.patience") if timeout is None else timeout
         self._life.check("offer")
         stated = self.name, data, self.distribution, self.dtype, self.rank
         given: Offering | Chunks
@@ -343,6 +351,8 @@ class Cdo:
                 first=first,
                 handle=self._handle,
                 near=dict(given.near),
+                wait=patience > 0,
+                timeout=patience or None,
                 **self._layout(given.distribution, given.dtype),
             )
             try:

@@ -116,12 +116,13 @@ class Seal(_HandleCall):
 class Offer(_HandleCall):
     """Reserve room. Replied with the version, and the node for each rank of the handle.
 
-    ``near`` says at which node some ranks would rather be.
+    ``near`` says at which node some ranks would rather be, ``wait`` whether to wait for room.
     """
 
     dtype: str | None
     distribution: Distribution | None
     near: dict[int, str] = field(default_factory=dict)
+    wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "distribution": (dict, True),
     "attributes": (dict, False),
     "near": (dict, False),
+    "wait": (bool, False),
     "served": (bool, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),

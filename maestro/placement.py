@@ -38,10 +38,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeBytes] = {}
+        self.freed = False  # whether there is more room than when this was last set to False
 
     def join(self, node: str, limit: int) -> None:
         """Take a node in, or note its new limit."""
         self.nodes.setdefault(node, NodeBytes(limit)).limit = limit
+        self.freed = True
 
     def leave(self, node: str) -> None:
         """Forget a node."""
@@ -102,6 +104,7 @@ class Ledger:
         """Take a promise back."""
         if node in self.nodes:
             self.nodes[node].used -= size
+            self.freed = True
 
     def __str__(self) -> str:
         return ", ".join(

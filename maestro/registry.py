@@ -9,6 +9,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from maestro import messages as m
@@ -33,6 +34,9 @@ from maestro.subscriptions import Ready, Subscriptions
 from maestro.versions import Slot, Stage, Version
 
 __all__ = ["Registry"]
+
+#: How many are named of those who hold the most.
+HOLDERS = 4
 
 #: Calls that can be held, beside the seal, and the kinds of their events.
 _HELD: dict[type[m.Call], str] = {
@@ -65,6 +69,7 @@ class Registry:
         self._joined = 0
         self._serial = 0
         self._out: list[m.Instruction] = []
+        self.queue: dict[int, m.Offer] = {}  # offers that wait for room, by request
 
     def handle(self, message: Any, time: float = 0.0) -> list[m.Instruction]:
         """Take one message in; return what is to be done, in this order.
@@ -95,6 +100,15 @@ class Registry:
 
     def _settle(self) -> None:
         """Answer polls, and go on with what was held, until nothing comes of it any more."""
+        self._settle_outcomes()
+        while self.queue and self.ledger.freed:
+            self.ledger.freed = False
+            for request, call in list(self.queue.items()):  # first come, first served, if it fits
+                del self.queue[request]
+                self._take_in(call, held=True)
+            self._settle_outcomes()
+
+    def _settle_outcomes(self) -> None:
         while outcomes := self.bulletin.outcomes():
             for outcome in outcomes:
                 if isinstance(outcome, Ready):
@@ -187,7 +201,13 @@ class Registry:
         if version.stage is Stage.OVER:
             places: dict[int, str] = {}  # this round came to nothing: there is nobody to send to
         else:
-            places = self._reserve(cdo, given, ranks, call.near)
+            try:
+                places = self._reserve(cdo, given, ranks, call.near)
+            except PoolFullError:
+                if not call.wait:
+                    raise
+                self.queue[call.request] = call
+                return
         handle.dtype, handle.distribution = given.dtype, given.distribution
         for rank in ranks:
             size = given.part_size(rank)
@@ -245,9 +265,23 @@ class Registry:
             room = str(self.ledger) or "no node has joined: start a Dask worker"
             raise PoolFullError(
                 f"CDO {cdo.name!r}: no room for {len(ranks)} parts of {sum(sizes.values())} bytes"
-                f" in all, the largest of {max(sizes.values())}; {room}"
+                f" in all, the largest of {max(sizes.values())}; {room}{self._holders()}"
             )
         return places
+
+    def _holders(self) -> str:
+        """Who holds the most, in words."""
+        held: dict[str, int] = {}
+        for cdo in self.cdos.values():
+            for version in cdo.versions():
+                for slot in version.slots.values():
+                    if slot.node is not None and slot.size:
+                        what = f"{cdo.name!r} of {slot.app}"
+                        held[what] = held.get(what, 0) + slot.size
+        most = sorted(held.items(), key=lambda item: -item[1])[:HOLDERS]
+        if not most:
+            return ""
+        return "; the most is held by " + ", ".join(f"{what}: {size} bytes" for what, size in most)
 
     def _on_stored(self, call: m.Stored) -> None:
         handle, cdo = self._find(call)
@@ -355,6 +389,10 @@ class Registry:
         self._reply(call)
 
     def _on_expired(self, event: m.Expired) -> None:
+        if event.request in self.queue:
+            call = self.queue.pop(event.request)
+            self._take_in(replace(call, wait=False), held=True)  # says what there is no room for
+            return
         for subscription, (request, _) in self.bulletin.polls.items():
             if request == event.request:
                 _, most = self.bulletin.polls.pop(subscription)
@@ -612,6 +650,9 @@ class Registry:
             self._out.append(m.Free(node, version.serial, tuple(dropped), through))
 
     def _forget_app(self, app: str, died: bool) -> None:
+        for request in [r for r, waiting in self.queue.items() if waiting.app == app]:
+            del self.queue[request]
+            self._out.append(m.Refuse(request, PoolLostError(f"app {app!r} left")))
         for call in self.bulletin.held_of(app):
             self.bulletin.give_up(call.request)
             self._out.append(m.Refuse(call.request, PoolLostError(f"app {app!r} left")))

@@ -310,7 +310,14 @@ def test_a_pool_that_goes_away_under_an_app():
 
 # What does not follow the protocol
 
-OFFER = {"call": "offer", "handle": "h", "dtype": "f8", "distribution": {"shape": [2]}, "near": {}}
+OFFER = {
+    "call": "offer",
+    "handle": "h",
+    "dtype": "f8",
+    "distribution": {"shape": [2]},
+    "near": {},
+    "wait": False,
+}
 SEAL = {
     "call": "seal",
     "handle": "h",

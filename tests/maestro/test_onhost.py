@@ -283,3 +283,24 @@ def test_asynchronously(app):
             await have.withdraw()
 
     asyncio.run(main())
+
+
+def test_an_offer_waits_for_room(tmp_path):
+    with pool(1, tmp_path, **{"maestro.node.memory": 1e-9}) as app:
+        (limit,) = {node["limit"] for node in app._link.run(app._link.call, "nodes").values()}
+        assert limit < 64
+        small = np.zeros(limit, "u1")
+        first = app.offer("first", small)
+        with pytest.raises(maestro.PoolFullError, match=r"'second': no room .* held by 'first' of"):
+            app.offer("second", small)
+        with pytest.raises(maestro.PoolFullError, match="'second': no room"):
+            app.declare("second").offer(small, timeout=0.2)
+        late = in_thread(app.declare("second").offer, small, 60)
+        until(lambda: app.client.run_on_scheduler(_queue))
+        first.withdraw()
+        late()
+        assert np.array_equal(app.demand("second"), small)
+
+
+def _queue(dask_scheduler):
+    return len(dask_scheduler.extensions["maestro"].registry.queue)

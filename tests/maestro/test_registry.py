@@ -303,6 +303,43 @@ def test_what_does_not_fit_is_refused_before_anything_is_allocated():
     pool.check()
 
 
+def test_an_offer_waits_for_room_and_is_served_in_turn():
+    pool = Pool(nodes=1, limit=100)
+    pool.join("p")
+    for name in "tuv":
+        pool.seal("p", name, name)
+    pool.offer("p", "t")
+    waiting = [
+        pool.call(m.Offer, "p", name, dtype=F8, distribution=WHOLE, wait=True) for name in "uv"
+    ]
+    assert not any(request in pool.answers for request in waiting)
+    pool.ask(m.Withdraw, "p", "t")
+    answer = pool.answer(waiting[0])
+    assert waiting[1] not in pool.answers
+    pool.held.add(("node-0", answer["version"], 0))
+    pool.check()
+    pool.send(m.Expired(waiting[1], "v", 3.0))
+    with pytest.raises(PoolFullError, match=r"'v': no room .*; the most is held by 'u' of p: 64"):
+        pool.answer(waiting[1])
+    pool.check()
+
+
+def test_whoever_waits_for_room_and_leaves_waits_no_more():
+    pool = Pool(nodes=0)
+    pool.join("p")
+    pool.join("q")
+    for app in "pq":
+        pool.seal(app, app, app)
+    first, second = (
+        pool.call(m.Offer, app, app, dtype=F8, distribution=WHOLE, wait=True) for app in "pq"
+    )
+    pool.send(m.AppLost("p"))
+    with pytest.raises(PoolLostError):
+        pool.answer(first)
+    pool.send(m.NodeJoined("node-7", 100))
+    assert pool.answer(second)["nodes"] == {0: "node-7"}
+
+
 def test_a_pool_without_nodes_says_so():
     pool = Pool(nodes=0)
     pool.join("p")
@@ -416,7 +453,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.pool = Pool(nodes=2, limit=200)
+        self.pool = Pool(nodes=2, limit=40)  # room for one CDO at a time
         self.numbers = itertools.count()
         self.states = {}  # handle -> state, as its app sees it
         self.apps = {}  # handle -> app
@@ -425,6 +462,8 @@ class Machine(RuleBasedStateMachine):
         self.fetching = {}  # handle -> version
         self.back = {}  # handle -> state to which a refused call leads back
         self.offered = {}  # handle -> version
+        self.to_store = []  # handles whose offer has just been granted
+        self.abort_next = False
 
     def turn(self, data, call):
         """A handle whose turn it is."""
@@ -443,7 +482,8 @@ class Machine(RuleBasedStateMachine):
         for request, (handle, call) in list(self.open.items()):
             answer = self.pool.answers.get(request)
             if answer is None:
-                assert call in ("demand", "withdraw"), f"{call} was not answered"
+                assert call in ("demand", "withdraw", "offer"), f"{call} was not answered"
+                assert call != "offer" or request in self.pool.registry.queue
                 continue
             del self.open[request]
             if handle not in self.states:
@@ -455,8 +495,21 @@ class Machine(RuleBasedStateMachine):
                 for rank, node in enumerate(answer.value["nodes"]):
                     assert (node, version, rank) in self.pool.held
                 self.fetching[handle] = version
+            if call == "offer" and not refused:
+                self.offered[handle] = answer.value["version"]
+                for rank, node in answer.value["nodes"].items():
+                    self.pool.held.add((node, answer.value["version"], rank))
+                self.to_store.append(handle)
             if call == "withdraw" and not refused:
                 assert self.offered[handle] not in self.fetching.values()
+        while self.to_store:
+            handle = self.to_store.pop()
+            if self.abort_next:
+                self.pool.ask(m.Abort, self.apps[handle], handle)
+                self.states[handle] = self.back[handle]
+            else:
+                self.pool.ask(m.Stored, self.apps[handle], handle)
+            self.settle()
 
     @rule(data=st.data())
     def join(self, data):
@@ -471,28 +524,17 @@ class Machine(RuleBasedStateMachine):
         self.pool.seal(app, handle, name, rank, HALVES, F8)
         self.states[handle], self.apps[handle] = "sealed", app
 
-    @rule(data=st.data(), store=st.sampled_from(["stored", "stored", "stored", "abort"]))
-    def offer(self, data, store):
+    @rule(data=st.data(), abort=st.sampled_from([False, False, False, True]), wait=st.booleans())
+    def offer(self, data, abort, wait):
         handle = self.turn(data, "offer")
         if handle is None:
             return
-        before = self.states[handle]
-        self.back[handle] = before
+        self.back[handle] = self.states[handle]
+        self.abort_next = abort
         snapshot = _snapshot(self.pool.registry)
-        answer = self.make(m.Offer, handle, "offer", dtype=F8, distribution=HALVES)
+        answer = self.make(m.Offer, handle, "offer", dtype=F8, distribution=HALVES, wait=wait)
         if isinstance(answer, m.Refuse):
             assert _snapshot(self.pool.registry) == snapshot, "a refused call changes nothing"
-            return
-        version = answer.value["version"]
-        self.offered[handle] = version
-        for rank, node in answer.value["nodes"].items():
-            self.pool.held.add((node, version, rank))
-        if store == "abort":
-            self.pool.ask(m.Abort, self.apps[handle], handle)
-            self.states[handle] = before
-        else:
-            self.pool.ask(m.Stored, self.apps[handle], handle)
-        self.settle()
 
     @rule(data=st.data(), call=st.sampled_from(["withdraw", "require", "retract", "demand"]))
     def simple(self, data, call):
@@ -555,7 +597,7 @@ class Machine(RuleBasedStateMachine):
         self.fetching = {h: v for h, v in self.fetching.items() if v not in lost}
         self.pool.send(m.NodeLost(node))
         self.settle()
-        self.pool.send(m.NodeJoined(node, 200))
+        self.pool.send(m.NodeJoined(node, 40))
 
     @invariant()
     def promises(self):
@@ -565,7 +607,9 @@ class Machine(RuleBasedStateMachine):
                 assert self.pool.registry.handles[handle].required
         for request, (handle, call) in self.open.items():
             cdo = self.pool.registry.cdos[self.pool.registry.handles[handle].name]
-            if call == "demand":
+            if call == "offer":
+                assert request in self.pool.registry.queue
+            elif call == "demand":
                 assert request in cdo.waiting
             else:
                 wanted = [

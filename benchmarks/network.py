@@ -1,6 +1,7 @@
 """The way between hosts, against the bare connection: nodes and apps in processes of their own.
 
-All of it over tcp on this machine's loopback device: what crosses it crosses a network elsewhere.
+Apps and nodes are told that they share no host, so all goes over tcp on this machine's loopback
+device: what crosses it crosses a network elsewhere.
 
 bare comm          As many bytes over one Dask comm between two processes, in frames of our size:
                    nothing is packed, unpacked or looked at. The best of several sizes is shown
@@ -154,8 +155,7 @@ def contenders(
         async def bring() -> None:
             link = app._link
             parts = {1: part}
-            rpc, lives = link.client.rpc, link.lives
-            await fetch(rpc, what, named.nodes, target, parts, lives, lambda rank: None)
+            await fetch(link.ways, what, named.nodes, target, parts, lambda rank: None)
             if number_of_runs[target] == 0:
                 numbering.check(target, 1, part)
             number_of_runs[target] += 1
@@ -198,7 +198,8 @@ def main() -> None:
     print(__doc__)
     print(machine("numpy", "dask", "distributed", "tornado"), end="\n\n")
     quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
-    with dask.config.set(quiet), ExitStack() as stack:
+    apart = {"maestro.transfer.same-host": False}
+    with dask.config.set({**quiet, **apart}), ExitStack() as stack:
         work, sizes = contenders(stack, options.size)
         seconds: dict[str, list[float]] = {name: [] for name in work}
         for number in range(-1, options.repeat):

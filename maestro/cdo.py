@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -18,14 +19,16 @@ from layouts.tiled import AnyArray
 from maestro import transfer
 from maestro.arrivals import Arrivals
 from maestro.attributes import Attributes
-from maestro.config import get_seconds
+from maestro.config import get_bytes, get_seconds
 from maestro.daskarrays import Chunks, chunks_of, is_dask_array, persist_parts
 from maestro.errors import (
     InconsistentError,
     MaestroError,
+    PoolFullError,
     PoolLostError,
     PoolTimeoutError,
 )
+from maestro.lending import Lent, set_writeable
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_from_wire, dtype_to_wire
@@ -84,6 +87,7 @@ class Cdo:
         self.rank = checked_rank(name, distribution, rank)
         self.attributes = Attributes(name, attributes)
         self.report: Report | None = None
+        self._lent: dict[int, Lent] = {}  # what `empty` gave, by rank
         if self.dtype is not None:
             dtype_to_wire(self.dtype, name)
 
@@ -109,6 +113,41 @@ class Cdo:
         """
         return self._link.run(self._seal)
 
+    def empty(self) -> Any:
+        """Memory for the data, to be written into and then offered, without a copy.
+
+        Where a node of the pool is on this host, the memory is the node's own: offering what is in
+        it takes no time. While it is offered it is read-only; after the withdrawal it can be
+        written to and offered again. It stays valid, and is used for nothing else, for as long as
+        an array refers to it.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            This rank's part, or those of all ranks where the handle speaks for all; of any content.
+            In the order `layouts.Tiled`, each is a `layouts.TiledArray`.
+
+        Raises
+        ------
+        InconsistentError
+            If distribution or dtype are not declared.
+        PoolFullError
+            If there is no room.
+
+        Examples
+        --------
+        >>> import maestro
+        >>> from layouts import Distribution
+        >>> with maestro.connect() as app:
+        ...     cdo = app.declare("t2m", Distribution((300, 400)), "f8", rank=0)
+        ...     part = cdo.empty()
+        ...     part[...] = 273.15
+        ...     cdo.offer()
+        ...     part.flags.writeable, float(app.demand("t2m")[7, 7])
+        (False, 273.15)
+        """
+        return self._link.run(self._empty)
+
     def offer(
         self,
         data: ArrayLike | Sequence[ArrayLike] | None = None,
@@ -116,7 +155,8 @@ class Cdo:
     ) -> Any:
         """Bring the data into the pool.
 
-        The pool takes a copy: the arrays stay the caller's, and their later changes are not seen.
+        The pool takes a copy: the arrays stay the caller's, and their later changes are not seen;
+        but for those that `empty` gave.
         The CDO is in the pool once every rank is offered, by whichever apps.
 
         Parameters
@@ -124,8 +164,9 @@ class Cdo:
         data : array or list of arrays, optional
             This rank's part, or the list of all parts where the handle speaks for all ranks; a
             whole array where no distribution was declared. Any strides. Nothing for a CDO without
-            data. A Dask array is taken chunk by chunk from the workers that compute it: each chunk
-            is a part, so the distribution, if one was declared, must cut it alike.
+            data, and for what `empty` gave, which is not copied. A Dask array is taken chunk by
+            chunk from the workers that compute it: each chunk is a part, so the distribution, if
+            one was declared, must cut it alike.
         timeout : float, optional
             Seconds to wait for room at most, ``maestro.offer.patience`` by default.
 
@@ -158,7 +199,11 @@ class Cdo:
         return self._link.run(self._withdraw, timeout)
 
     def require(self) -> Any:
-        """Ask for the CDO to be kept, now or once it is offered, until it is demanded here."""
+        """Ask for the CDO to be kept, now or once it is offered, until it is demanded here.
+
+        Where its size is known already, memory for it is made ready meanwhile: the first touch of
+        fresh memory takes several times as long as filling it.
+        """
         return self._link.run(self._require)
 
     def retract(self) -> Any:
@@ -339,12 +384,12 @@ class Cdo:
     async def _offer(self, data: Any, timeout: float | None = None) -> None:
         patience = get_seconds("offer.patience") if timeout is None else timeout
         self._life.check("offer")
-        stated = self.name, data, self.distribution, self.dtype, self.rank
         given: Offering | Chunks
         if is_dask_array(data):
+            stated = self.name, data, self.distribution, self.dtype, self.rank
             given = await chunks_of(self._link.client, *stated)
         else:
-            given = offering(*stated)
+            given = self._offering(data)
         async with self._turn("offer") as first:
             answer = await self._link.call(
                 "offer",
@@ -366,14 +411,70 @@ class Cdo:
                 raise
             await self._link.call("stored", handle=self._handle)
             self.distribution, self.dtype = given.distribution, given.dtype
+            if isinstance(given, Offering):
+                for own in given.lent.values():
+                    set_writeable(own.part, False)
+
+    def _offering(self, data: Any) -> Offering:
+        if data is None and self._lent:
+            data = [own.part for _, own in sorted(self._lent.items())]
+            data = data if self.rank is None else data[0]
+        given = offering(self.name, data, self.distribution, self.dtype, self.rank)
+        lent = {r: own for r, own in self._lent.items() if own.part is given.parts.get(r)}
+        return replace(given, lent={rank: own for rank, own in lent.items() if own.path})
+
+    async def _empty(self) -> Any:
+        layout, dtype = self.distribution, self.dtype
+        if layout is None or dtype is None:
+            raise InconsistentError(
+                f"CDO {self.name!r}: empty: got {layout} and dtype {dtype}, expected both declared"
+            )
+        ways = self._link.ways
+        ranks = range(layout.size) if self.rank is None else [self.rank]
+        nodes = await self._link.call("nodes")
+        near = await ways.on_this_host(nodes)
+        free = {node: nodes[node]["limit"] - nodes[node]["used"] for node in sorted(near)}
+        least = get_bytes("transfer.map-from")
+        self._lent = {}
+        for rank in ranks:
+            nbytes = layout.local_size(rank) * dtype.itemsize
+            node = max(free, key=lambda each: free[each], default="")
+            if node and nbytes >= least:
+                try:
+                    self._lent[rank] = await ways.lend_part(node, layout, rank, dtype)
+                except MemoryError as error:
+                    raise PoolFullError(
+                        f"CDO {self.name!r}: no memory for the part of rank {rank}, {nbytes}"
+                        f" bytes: {error}"
+                    ) from None
+                free[node] -= nbytes
+            else:
+                part = ways.empty_part(layout, rank, dtype, self.name)
+                self._lent[rank] = Lent(part, "", "")
+        parts = [self._lent[rank].part for rank in ranks]
+        return parts if self.rank is None else parts[0]
 
     async def _withdraw(self, timeout: float | None) -> None:
         with self._life.turn("withdraw"):
             await self._link.call("withdraw", timeout=timeout, handle=self._handle)
+            for own in self._lent.values():
+                set_writeable(own.part, True)
 
     async def _require(self) -> None:
         async with self._turn("require") as first:
-            await self._link.call("require", first=first, handle=self._handle)
+            found = await self._link.call("require", first=first, handle=self._handle)
+        self._link.ways.warm_soon(self._sizes(found))
+
+    def _sizes(self, found: dict[str, Any] | None) -> list[int]:
+        """Bytes of the parts that a demand will bring, as far as they are known."""
+        layout, dtype = self.distribution, self.dtype
+        if found is not None and found["distribution"] is not None:
+            layout = layout or Distribution(Distribution.from_dict(found["distribution"]).shape)
+            dtype = dtype_from_wire(found["dtype"])
+        if layout is None or dtype is None:
+            return []
+        ranks = range(layout.size) if self.rank is None else [self.rank]
+        return [layout.local_size(rank) * dtype.itemsize for rank in ranks]
 
     async def _retract(self) -> None:
         with self._life.turn("retract"):
@@ -482,6 +583,7 @@ class Cdo:
         with self._life.turn("dispose"):
             if before != "declared":
                 await self._link.call("dispose", handle=self._handle)
+            self._lent = {}
 
     def _dispose_soon(self) -> None:
         """Dispose of a handle that nobody else knows of."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -84,12 +84,19 @@ class Holdings:
     ----------
     parts : dict
         Parts by version and rank.
+    arriving : dict
+        Those that are on their way.
+    lent : dict
+        By path, segments that programs of this host have as memory of their own; they may be parts
+        as well.
     """
 
     def __init__(self, arena: Arena, map_from: int) -> None:
         self.arena, self.map_from = arena, map_from
         self.parts: dict[tuple[int, int], Part] = {}
         self.arriving: dict[tuple[int, int], Arrival] = {}
+        self.lent: dict[str, Segment] = {}
+        self._tainted: set[str] = set()
         self._mappings = Mappings(populate=False)
         self._dead: OrderedDict[int, None] = OrderedDict()
 
@@ -128,10 +135,59 @@ class Holdings:
         for home in homes:
             if not isinstance(home, Segment):
                 continue
-            if settled:
+            lent = self.lent.get(home.path)
+            if lent is not None:
+                if lent.generation == home.generation:  # not offered anew meanwhile
+                    home.cleared()
+            elif settled and home.path not in self._tainted:
                 self.arena.release(home)
             else:
+                self._tainted.discard(home.path)
                 self.arena.discard(home)
+
+    def lend(self, nbytes: int) -> str:
+        """Memory for a program to write its part into; the path of a segment.
+
+        Raises
+        ------
+        MemoryError
+            If there is no room.
+        """
+        if self.arena.used + nbytes > self.arena.limit:
+            raise MemoryError(
+                f"{self.arena.limit - self.arena.used} of {self.arena.limit} bytes free"
+            )
+        segment = self.arena.reserve(nbytes, 0, 0)
+        self.lent[segment.path] = segment
+        return segment.path
+
+    def give_back(self, path: str) -> None:
+        """A program has let go of what it was lent; where that is a part, it stays one."""
+        segment = self.lent.pop(path, None)
+        if segment is not None and not self._is_part(path):
+            self.arena.release(segment)
+
+    def abandon(self, path: str) -> None:
+        """Whoever was lent this is gone, or out of reach, and may still write to it."""
+        segment = self.lent.pop(path, None)
+        if segment is None:
+            return
+        if self._is_part(path):
+            self._tainted.add(path)
+        else:
+            self.arena.discard(segment)
+
+    def _is_part(self, path: str) -> bool:
+        homes = (part.home for part in self.parts.values())
+        return any(isinstance(home, Segment) and home.path == path for home in homes)
+
+    def lent_part(self, path: str, part: tuple[int, int], nbytes: int) -> Segment | None:
+        """What was lent, as the part that was written into it."""
+        segment = self.lent.get(path)
+        if segment is None or segment.capacity < nbytes:
+            return None
+        self.lent[path] = segment = self.arena.reuse(segment, nbytes, *part)
+        return segment
 
     def expects(self, version: int) -> bool:
         """Whether parts of a version may still come."""
@@ -195,11 +251,21 @@ class Arrival:
         part = self._parts[rank] = self._holdings.part(self._delivery, rank, home)
         return part.memory
 
-    def segments(self) -> dict[int, str]:
-        """Files in the arena for the parts, by rank; without those for which there are none."""
+    def segments(self, written: Mapping[int, str]) -> dict[int, str]:
+        """Files in the arena for the parts, by rank; without those for which there are none.
+
+        Parameters
+        ----------
+        written : mapping
+            Segments that were lent, and hold the parts of these ranks already.
+        """
         paths = {}
         for rank in self._delivery.ranks:
-            home = self._holdings.segment(self._key(rank), self._delivery.size(rank))
+            key, size, home = self._key(rank), self._delivery.size(rank), None
+            if rank in written:
+                home = self._holdings.lent_part(written[rank], key, size)
+            if home is None:
+                home = self._holdings.segment(key, size)
             if home is not None:
                 self._parts[rank] = self._holdings.part(self._delivery, rank, home)
                 paths[rank] = home.path

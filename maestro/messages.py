@@ -142,7 +142,10 @@ class Withdraw(_HandleCall):
 
 @dataclass(frozen=True)
 class Require(_HandleCall):
-    """Keep the CDO, now or once it comes, until it is demanded or the requirement retracted."""
+    """Keep the CDO, now or once it comes, until it is demanded or the requirement retracted.
+
+    Replied with what is offered under this name, if anything is.
+    """
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Node:
             maestro_hello=self.hello,
             maestro_free=self.free,
             maestro_give=self.give,
+            maestro_lend=self.lend,
             maestro_place=self.place,
             maestro_take=self.take,
             maestro_where=self.where,
@@ -145,8 +146,38 @@ class Node:
             await comm.close()
         return Status.dont_reply
 
-    async def place(self, delivery: dict[str, Any]) -> dict[str, Any]:
+    async def lend(self, comm: Comm) -> Any:
+        """Lend memory to a program of this host, for as long as the line to it is there.
+
+        See `maestro.lending`.
+        """
+        lent = []
+        try:
+            while True:
+                word = await comm.read()
+                if "path" in word:
+                    self.holdings.give_back(word["path"])
+                    continue
+                try:
+                    path = await off_loop(False, self.holdings.lend, int(word["nbytes"]))
+                except MemoryError as error:
+                    await comm.write({"full": str(error)})
+                else:
+                    lent.append(path)
+                    await comm.write({"path": path})
+        except (OSError, KeyError, TypeError, ValueError):  # it is gone, or talks nonsense
+            comm.abort()
+        finally:
+            for path in lent:
+                self.holdings.abandon(path)
+        return Status.dont_reply
+
+    async def place(
+        self, delivery: dict[str, Any], written: dict[int, str] | None = None
+    ) -> dict[str, Any]:
         """Say which segments a program of this host is to fill with parts; see `maestro.onhost`.
+
+        Those that it was lent and has ``written`` are filled already.
 
         From then on they are held here: who may ask for them is the manager's business, which
         hears when they are filled.
@@ -156,7 +187,7 @@ class Node:
         except ProtocolError as error:
             return {"error": to_wire(error)}
         with Arrival(self.holdings, coming) as arrival:
-            placed = await off_loop(False, arrival.segments)
+            placed = await off_loop(False, arrival.segments, written or {})
             return {"placed": {} if arrival.enter() is not None else placed}
 
     async def free(self, version: int, ranks: Sequence[int], settled: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from distributed import Client
@@ -14,6 +14,7 @@ from layouts.orders import Order, in_order
 from layouts.tiled import AnyArray, TiledArray, as_array
 from maestro import transfer
 from maestro.errors import InconsistentError, RankError
+from maestro.lending import Lent
 from maestro.messages import dtype_to_wire
 from maestro.ways import Ways
 
@@ -22,20 +23,27 @@ __all__ = ["Offering", "checked_rank", "offering"]
 
 @dataclass(frozen=True)
 class Offering:
-    """Parts by rank with their layout; neither layout nor parts for a CDO without data."""
+    """Parts by rank with their layout; neither layout nor parts for a CDO without data.
+
+    Some of the parts may lie in memory that a node has lent.
+    """
 
     distribution: Distribution | None
     dtype: np.dtype[Any] | None
     parts: dict[int, AnyArray]
 
-    #: At which node a rank would rather be.
-    near: ClassVar[Mapping[int, str]] = {}
+    lent: dict[int, Lent] = field(default_factory=dict)
+
+    @property
+    def near(self) -> dict[int, str]:
+        """At which nodes some ranks would rather be: where they are already."""
+        return {rank: own.node for rank, own in self.lent.items()}
 
     async def bring(
         self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
     ) -> None:
         """Bring the parts to their nodes."""
-        await transfer.store(ways, source, places, self.parts)
+        await transfer.store(ways, source, places, self.parts, self.lent)
 
 
 def offering(

@@ -76,9 +76,18 @@ def worth_mapping(distribution: Distribution, itemsize: int, ranks: Sequence[int
 
 
 async def put(
-    ways: Ways, node: str, delivery: Delivery, parts: Mapping[int, AnyArray]
+    ways: Ways,
+    node: str,
+    delivery: Delivery,
+    parts: Mapping[int, AnyArray],
+    written: Mapping[int, str],
 ) -> list[int]:
-    """Copy parts into the memory of a node of this host.
+    """Copy parts into the memory of a node of this host; those that are there already stay.
+
+    Parameters
+    ----------
+    written : mapping
+        Segments that the node has lent, and that are the memory of these ranks' parts.
 
     Returns
     -------
@@ -94,7 +103,9 @@ async def put(
         If it does not answer.
     """
     async with asyncio.timeout(delivery.silence):
-        answer = await ways.rpc(node).maestro_place(delivery=delivery.to_words())
+        answer = await ways.rpc(node).maestro_place(
+            delivery=delivery.to_words(), written=dict(written)
+        )
     if "error" in answer:
         raise from_wire(answer["error"])
     layout = delivery.distribution
@@ -102,6 +113,8 @@ async def put(
     def copy() -> list[int]:
         left = []
         for rank in delivery.ranks:
+            if rank in written and answer["placed"].get(rank) == written[rank]:
+                continue
             try:
                 memory = ways.mappings.attach(answer["placed"][rank], delivery.size(rank))
             except (KeyError, OSError):

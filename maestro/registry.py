@@ -347,7 +347,7 @@ class Registry:
             cdo.current.requirements.add(call.handle)
         else:
             cdo.pending.add(call.handle)
-        self._reply(call)
+        self._reply(call, None if cdo.current is None else cdo.current.layout())
         self._tell("require", cdo, handle)
 
     def _on_retract(self, call: m.Retract) -> None:

@@ -26,6 +26,7 @@ from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
 from maestro.bringing import Delivery
 from maestro.buffers import keep_freed_memory
+from maestro.lending import Lent
 from maestro.network import Network, terms
 from maestro.offload import SMALL, compiled, off_loop
 from maestro.onhost import Found, Moved, fill, locate, put, worth_mapping
@@ -83,6 +84,7 @@ async def store(
     source: Source,
     places: Mapping[int, str],
     parts: Mapping[int, AnyArray],
+    lent: Mapping[int, Lent] | None = None,
 ) -> None:
     """Bring parts to their nodes.
 
@@ -96,6 +98,8 @@ async def store(
         The node for each rank.
     parts : mapping
         The arrays, by rank.
+    lent : mapping, optional
+        Those that lie in memory which a node has lent, by rank.
 
     Raises
     ------
@@ -128,7 +132,8 @@ async def store(
         if node in near:
             mapped = [rank for rank in left if rank in set(large)]
             with suppress(OSError):  # the stream finds out what is wrong with the node
-                unplaced = await put(ways, node, delivery(mapped), parts)
+                written = {r: own.path for r, own in (lent or {}).items() if own.node == node}
+                unplaced = await put(ways, node, delivery(mapped), parts, written)
                 left = [rank for rank in left if rank not in mapped or rank in unplaced]
         if left:
             await network.bring(node, delivery(left), parts)

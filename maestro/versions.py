@@ -99,12 +99,18 @@ class Version:
             joined <= self.over_at and app not in apps for app, joined in joins.items()
         )
 
+    def layout(self) -> dict[str, Any]:
+        """How it is offered, in plain values; known from its first rank on."""
+        return {
+            "dtype": self.dtype,
+            "distribution": None if self.distribution is None else self.distribution.to_dict(),
+        }
+
     def describe(self) -> dict[str, Any]:
         """What a demand needs to know, in plain values."""
         return {
             "version": self.serial,
-            "dtype": self.dtype,
-            "distribution": None if self.distribution is None else self.distribution.to_dict(),
+            **self.layout(),
             "nodes": [self.slots[rank].node for rank in range(self.size)],
             "attributes": self.attributes,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from distributed.system import MEMORY_LIMIT
 from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.arena import Mappings, Recycler, is_same_host
+from maestro.arena.recycler import SMALLEST
 from maestro.config import get_flag, get_number, get_seconds
 from maestro.errors import PoolFullError
+from maestro.lending import Lender, Lent
 from maestro.payload import as_part
 
 __all__ = ["Ways"]
@@ -43,6 +45,7 @@ class Ways:
         self.mappings = Mappings()
         self.memory = Recycler(int(MEMORY_LIMIT * get_number("memory.keep")))
         self._proven: dict[str, bool] = {}
+        self._lenders: dict[str, Lender] = {}
 
     def empty_part(
         self, layout: Distribution, rank: int, dtype: np.dtype[Any], name: str
@@ -77,8 +80,34 @@ class Ways:
             return
         self._proven[node] = is_same_host(hello["arena"], hello["token"])
 
+    def warm_soon(self, sizes: Sequence[int]) -> None:
+        """Have memory ready for parts of so many bytes that will be demanded."""
+        large = [nbytes for nbytes in sizes if nbytes >= SMALLEST]
+        if large:
+            asyncio.get_running_loop().run_in_executor(None, self.memory.warm, large)
+
+    async def lend_part(
+        self, node: str, layout: Distribution, rank: int, dtype: np.dtype[Any]
+    ) -> Lent:
+        """A part in memory that a node of this host lends.
+
+        Raises
+        ------
+        MemoryError, OSError
+            If it can't.
+        """
+        if node not in self._lenders:
+            self._lenders[node] = Lender(self.rpc, node)
+        nbytes = layout.local_size(rank) * dtype.itemsize
+        path = await self._lenders[node].lend(nbytes)
+        memory = self.mappings.attach(path, nbytes)
+        self._lenders[node].watch(memory, path)
+        return Lent(as_part(memory, layout.local_shape(rank), dtype, layout.order), node, path)
+
     def close(self) -> None:
         """Let go of what is kept; arrays that are still referred to stay valid."""
+        for lender in self._lenders.values():
+            lender.close()
         self.mappings.clear()
         self.memory.keep = 0
         self.memory.clear()

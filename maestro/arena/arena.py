@@ -75,11 +75,14 @@ class Arena:
             If the file system has no room; nothing is left of the try.
         """
         with self._lock:
-            segment = self._kept_segment(nbytes)
-            generation = next(self._generations)
-            if segment is None:
-                segment = self._new_segment(nbytes)
+            segment = self._kept_segment(nbytes) or self._new_segment(nbytes)
             self.used += segment.capacity
+        return self.reuse(segment, nbytes, version, rank)
+
+    def reuse(self, segment: Segment, nbytes: int, version: int, rank: int) -> Segment:
+        """The same segment in another use."""
+        with self._lock:
+            generation = next(self._generations)
         return replace(
             segment, generation=generation, version=version, rank=rank, nbytes=nbytes
         ).stamp()

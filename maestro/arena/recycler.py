@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from threading import Lock
 
 import numpy as np
@@ -73,13 +74,22 @@ class Recycler:
         weakref.finalize(memory, self._take_back, block).atexit = False
         return memory
 
-    def warm(self, nbytes: int) -> None:
-        """Have memory for an array of so many bytes ready, touched, ahead of need."""
-        if nbytes < SMALLEST or nbytes > self.keep:
-            return
-        block = self._kept_block(nbytes) or self._new_block(nbytes)
-        np.frombuffer(block, np.uint8)[:: mmap.PAGESIZE] = 0
-        self._take_back(block)
+    def warm(self, sizes: Sequence[int]) -> None:
+        """Have memory for arrays of so many bytes ready, touched, ahead of need.
+
+        No more than is kept at most; the rest will be fresh.
+        """
+        blocks: list[mmap.mmap] = []
+        for nbytes in sizes:
+            if sum(map(len, blocks)) + nbytes > self.keep:
+                break
+            block = self._kept_block(nbytes)
+            if block is None:
+                block = self._new_block(nbytes)
+                np.frombuffer(block, np.uint8)[:: mmap.PAGESIZE] = 0
+            blocks.append(block)
+        for block in blocks:
+            self._take_back(block)
 
     def clear(self) -> None:
         """Let go of what is kept."""

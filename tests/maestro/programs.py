@@ -134,3 +134,16 @@ def map_and_hang(address, layout, results, name, call):
             cdo.demand()
         else:
             cdo.offer(parts)
+
+
+def write_and_hang(address, layout, results, name="mine"):
+    """Write into the pool's memory, offer it and do nothing more, until killed."""
+    distribution = Distribution.from_dict(layout)
+    with maestro.connect(address, component="doomed") as app:
+        cdo = app.declare(name, distribution, "f8")
+        parts = cdo.empty()
+        for part, wanted in zip(parts, distribution.split(field(distribution)), strict=True):
+            part[...] = wanted
+        cdo.offer()
+        results.put("offered")
+        signal.pause()

@@ -246,6 +246,17 @@ def test_recycled_memory_is_never_lent_twice(calls):
             assert (view == value).all()
 
 
+def test_warm_memory_is_what_comes_next():
+    recycler = Recycler(keep=1 << 20)
+    recycler.warm([1 << 18, 1 << 18, 1 << 20])
+    assert recycler.kept == 1 << 19  # no more than is kept
+    recycler.warm([1 << 18])
+    assert recycler.kept == 1 << 19
+    held = [recycler.empty(1 << 18) for _ in range(2)]
+    assert recycler.kept == 0
+    del held
+
+
 def test_memory_comes_back_with_its_last_view():
     recycler = Recycler(keep=1 << 20)
     array = recycler.empty(1 << 20).view("f8").reshape(256, 512).T

@@ -1,0 +1,157 @@
+"""Memory of the pool that producers write into: offered without a copy, and theirs to keep."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+import maestro
+from layouts import Distribution, Tiled
+from layouts.orders import in_order
+from maestro import onhost
+from tests.maestro import programs
+from tests.maestro.conftest import check
+from tests.maestro.test_onhost import _paths, pool
+from tests.maestro.test_processes import SPAWN, doomed, kill
+from tests.maestro.waiting import until
+
+SHAPE = (256, 128, 4)  # 1 MiB
+ROWS = Distribution(SHAPE, (4, 1, 1), order="F")
+ARRAY = programs.field(ROWS)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    with pool(2, tmp_path_factory.mktemp("arena")) as app:
+        yield app
+
+
+@pytest.fixture
+def app(shared):
+    yield shared
+    check(shared)
+    gc.collect()
+    until(lambda: not any(map(len, shared.client.run(_lent).values())))
+
+
+def _lent(dask_worker):
+    holdings = dask_worker.extensions["maestro"].holdings
+    return [*holdings.lent, *holdings._tainted]
+
+
+def written(app, name="t2m"):
+    cdo = app.declare(name, ROWS, "f8")
+    parts = cdo.empty()
+    for part, wanted in zip(parts, ROWS.split(ARRAY), strict=True):
+        part[...] = wanted
+    return cdo, parts
+
+
+def test_what_is_written_there_is_offered_without_a_copy(app, monkeypatch):
+    cdo, parts = written(app)
+    assert all(in_order(part, "F") for part in parts)
+    monkeypatch.setattr(onhost, "_copy_part", None)
+    cdo.offer()
+    assert np.array_equal(app.demand("t2m"), ARRAY)
+    cdo.withdraw()
+    cdo.offer(parts)
+    assert np.array_equal(app.demand("t2m"), ARRAY)
+    cdo.withdraw()
+    cdo.dispose()
+
+
+def test_it_is_read_only_while_it_is_offered(app):
+    cdo, parts = written(app)
+    assert all(part.flags.writeable for part in parts)
+    cdo.offer()
+    with pytest.raises(ValueError, match="read-only"):
+        parts[0][0] = 1
+    cdo.withdraw()
+    parts[0][...] = 7
+    cdo.offer()
+    assert (app.demand("t2m")[:64] == 7).all()
+    cdo.withdraw()
+    cdo.dispose()
+
+
+def test_it_is_used_for_nothing_else_while_an_array_refers_to_it(app):
+    cdo, parts = written(app)
+    cdo.offer()
+    cdo.withdraw()
+    cdo.dispose()
+    view = parts[2][5:7]
+    expected = view.copy()
+    del parts
+    for number in range(4):
+        other = app.offer(f"other-{number}", ROWS.split(ARRAY + 1), ROWS)
+        other.withdraw()
+    assert np.array_equal(view, expected)
+    gc.collect()
+    until(lambda: sum(map(len, app.client.run(_lent).values())) == 1)
+
+
+def test_what_is_given_up_while_it_is_offered_stays_in_the_pool(app):
+    cdo, parts = written(app)
+    cdo.offer()
+    cdo._lent = {}
+    del parts
+    gc.collect()
+    until(lambda: not any(map(len, app.client.run(_lent).values())))
+    assert np.array_equal(app.demand("t2m"), ARRAY)
+    cdo.withdraw()
+    cdo.dispose()
+
+
+def test_one_rank_and_tiles(app):
+    tiled = Distribution((300, 200), (2, 1), order=Tiled((16, 16)))
+    cdo = app.declare("tiles", tiled, "f8", rank=1)
+    part = cdo.empty()
+    part.tiles[...] = 3
+    cdo.offer()
+    first = app.declare("tiles", tiled, "f8", rank=0)
+    first.offer(np.zeros((150, 200)))
+    assert np.array_equal(app.demand("tiles")[150:], np.full((150, 200), 3.0))
+    for each in (cdo, first):
+        each.withdraw()
+        each.dispose()
+
+
+def test_small_parts_are_ordinary_arrays(app):
+    cdo = app.declare("small", Distribution((4,), (2,)), "f8")
+    parts = cdo.empty()
+    parts[0][...], parts[1][...] = 1, 2
+    cdo.offer()
+    assert app.demand("small").tolist() == [1, 1, 2, 2]
+    cdo.withdraw()
+    cdo.dispose()
+
+
+def test_nothing_to_write_into(app):
+    with pytest.raises(maestro.InconsistentError, match="'x': empty: got None and dtype None"):
+        app.declare("x").empty()
+    huge = Distribution((1 << 40,))
+    with pytest.raises(maestro.PoolFullError, match="'huge': no memory for the part of rank 0"):
+        app.declare("huge", huge, "f8").empty()
+
+
+def test_a_producer_that_dies_with_it(app):
+    queue = SPAWN.Queue()
+    with doomed(programs.write_and_hang, app.address, ROWS.to_dict(), queue) as process:
+        assert queue.get(timeout=60) == "offered"
+        want = app.declare("mine", ROWS)
+        want.require()
+        kill(process)
+    queue.close()
+    for part, wanted in zip(want.demand(timeout=30), ROWS.split(ARRAY), strict=True):
+        assert np.array_equal(part, wanted)
+    until(lambda: not any(app.client.run(_paths).values()))
+    until(lambda: not any(map(len, app.client.run(_lent).values())))
+
+
+def test_in_the_same_process():
+    with maestro.connect() as app:
+        cdo, _ = written(app)
+        cdo.offer()
+        assert np.array_equal(app.demand("t2m", order="F"), ARRAY)

@@ -76,8 +76,8 @@ class Ledger:
             while heap and not self._fits(heap[0][1], size):
                 full.append(heappop(heap))
             if not heap:
-                for taken, place in places.items():
-                    self.release(place, sizes[taken])
+                for taken, place in places.items():  # as if nothing had been promised
+                    self.nodes[place].used -= sizes[taken]
                 return self.reserve(sizes) if near else None
             _, address = heappop(heap)
             node = self.nodes[address]

@@ -324,6 +324,19 @@ def test_an_offer_waits_for_room_and_is_served_in_turn():
     pool.check()
 
 
+def test_an_offer_of_which_only_some_fits_waits_in_peace():
+    pool = Pool(nodes=1, limit=40)
+    pool.join("p")
+    for name in "tu":
+        pool.seal("p", name, name)
+    request = pool.call(m.Offer, "p", "t", dtype=F8, distribution=HALVES, wait=True)  # 2 x 32
+    assert request not in pool.answers
+    pool.send(m.NodeJoined("node-8", 10))
+    assert request not in pool.answers
+    pool.send(m.NodeJoined("node-9", 32))
+    assert set(pool.answer(request)["nodes"].values()) == {"node-0", "node-9"}
+
+
 def test_whoever_waits_for_room_and_leaves_waits_no_more():
     pool = Pool(nodes=0)
     pool.join("p")
@@ -567,6 +580,7 @@ class Machine(RuleBasedStateMachine):
         if handle is not None and handle not in self.fetching:
             self.pool.ask(m.Dispose, self.apps[handle], handle)
             del self.states[handle]
+            self.settle()
 
     @precondition(lambda self: self.pool.registry.apps)
     @rule(data=st.data(), died=st.booleans())
@@ -598,6 +612,7 @@ class Machine(RuleBasedStateMachine):
         self.pool.send(m.NodeLost(node))
         self.settle()
         self.pool.send(m.NodeJoined(node, 40))
+        self.settle()
 
     @invariant()
     def promises(self):
@@ -637,4 +652,5 @@ def _snapshot(registry):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+# 10^5 steps.
+TestMachine.settings = settings(max_examples=1667, stateful_step_count=60, deadline=None)

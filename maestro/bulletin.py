@@ -97,12 +97,12 @@ class Bulletin:
             pinned[1].unacknowledged.discard(serial)
         return pinned
 
-    def give_up(self, request: int) -> bool:
-        """Let a call be held no more; whether it was."""
-        serials = self._waits.pop(request, None)
-        for serial in serials or ():
-            del self._held[serial]
-        return serials is not None
+    def give_up(self, request: int) -> m.Call | None:
+        """Let a call be held no more, and return it if it was."""
+        call = None
+        for serial in self._waits.pop(request, ()):
+            call = self._held.pop(serial)
+        return call
 
     def held_of(self, app: str) -> list[m.Call]:
         """The calls of an app that are held."""

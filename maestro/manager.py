@@ -122,7 +122,14 @@ class Manager:
         except MaestroError as error:
             return {"error": to_wire(error)}
         answer = self._answers[request] = asyncio.get_running_loop().create_future()
-        self.carry_out(message)
+        try:
+            self.carry_out(message)
+        except Exception as error:  # a mistake of ours: whoever asks is told, and the pool goes on
+            logger.exception("Call %s of app %s", call, fields.get("app"))
+            self._answers.pop(request, None)
+            return {
+                "error": to_wire(MaestroError(f"call {call!r}: the pool manager failed: {error!r}"))
+            }
         if timeout is not None and not answer.done():
             expired = m.Expired(request, fields.get("handle", ""), timeout)
             timer = asyncio.get_running_loop().call_later(timeout, self._expire, expired)

@@ -213,6 +213,10 @@ class Log(Call):
     since: int
     most: int | None
 
+    def __post_init__(self) -> None:
+        if self.since is None:  # which it may be in other calls
+            raise TypeError("since: got None, expected int")
+
 
 @dataclass(frozen=True)
 class Tick:

@@ -398,8 +398,9 @@ class Registry:
                 _, most = self.bulletin.polls.pop(subscription)
                 self._out.append(m.Reply(request, self.bulletin.batch(subscription, most)))
                 return
-        if self.bulletin.give_up(event.request):
-            name = self.handles[event.handle].name
+        held: Any = self.bulletin.give_up(event.request)
+        if held is not None:
+            name = held.name if isinstance(held, m.Seal) else self.handles[held.handle].name
             text = f"CDO {name!r}: not begun after {event.seconds:g} s: a subscriber holds it"
             self._out.append(m.Refuse(event.request, PoolTimeoutError(text)))
             return

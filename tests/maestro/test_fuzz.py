@@ -1,0 +1,123 @@
+"""Messages of any kind to manager and nodes: answered or refused, and the pool goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import maestro
+from layouts import Distribution
+from maestro import messages as m
+from maestro.errors import from_wire
+from tests.maestro.conftest import check
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=True)
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+LAYOUT = Distribution((4, 6), (2, 1)).to_dict()
+#: What fields hold in messages that do follow the protocol.
+LIKELY = {
+    "distribution": st.sampled_from([None, LAYOUT, {**LAYOUT, "shape": [1 << 62, 1 << 62]}]),
+    "dtype": st.sampled_from([None, "'<f8'", "[('a', '|u1')]", "'O'"]),
+    "rank": st.sampled_from([None, 0, 1, -1]),
+    "handle": st.sampled_from(["h", "other"]),
+    "name": st.sampled_from(["t2m", ""]),
+    "subscription": st.sampled_from(["s", "t"]),
+    "attributes": st.just({}),
+    "near": st.just({}),
+    "wait": st.booleans(),
+    "kinds": st.just(["offer", "declare"]),
+    "when": st.sampled_from(["before", "after"]),
+    "selector": st.sampled_from([None, '(.maestro.core.cdo.name = "t2m")', "((("]),
+    "ack": st.booleans(),
+    "own": st.booleans(),
+    "since": st.sampled_from([None, 0, 1 << 62]),
+    "most": st.sampled_from([None, 0, 5]),
+    "serials": st.just([1, 2]),
+    "served": st.booleans(),
+}
+
+
+@st.composite
+def calls(draw, app):
+    """Words with most of their fields as they should be, and some as they should not."""
+    word = draw(st.sampled_from(sorted(m.CALLS)) | st.text(max_size=6))
+    kind = m.CALLS.get(word, m.List)
+    fields = {}
+    for field in dataclasses.fields(kind):
+        if field.name in ("request", "app") or draw(st.integers(0, 15)) == 0:
+            continue
+        likely = LIKELY.get(field.name, st.text(max_size=3))
+        fields[field.name] = draw(PLAIN if draw(st.integers(0, 5)) == 0 else likely)
+    if draw(st.integers(0, 9)) == 0:
+        fields[draw(st.text(min_size=1, max_size=5).filter(str.isidentifier))] = draw(PLAIN)
+    fields.setdefault("app", app if draw(st.integers(0, 5)) else draw(PLAIN))
+    return word, fields
+
+
+@pytest.fixture(scope="module")
+def app():
+    with maestro.connect(component="test") as app:
+        yield app
+
+
+# Hypothesis takes the random numbers that Dask's threads draw meanwhile for ours.
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module")
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_calls_of_any_kind(app, data):
+    stranger = "stranger"
+    messages = data.draw(st.lists(calls(stranger), min_size=1, max_size=6))
+
+    async def ask(word, **fields):
+        async with asyncio.timeout(10):  # or nobody answers it
+            return await app.client.scheduler.maestro_call(
+                call=word, protocol=m.PROTOCOL, timeout=0.01, **fields
+            )
+
+    async def talk():
+        await ask("join", app=stranger, client="nobody", workflow="w", component="c")
+        for word, fields in messages:
+            fields.pop("timeout", None)
+            answer = await ask(word, **fields)
+            assert set(answer) in ({"value"}, {"error"}), answer
+            if "error" in answer:
+                error = from_wire(answer["error"])
+                assert isinstance(error, maestro.MaestroError)
+                assert "the pool manager failed" not in str(error)
+        await ask("leave", app=stranger)
+
+    app.client.sync(talk)
+    app.offer("after", np.arange(3)).withdraw(timeout=10)
+    check(app)
+
+
+@settings(max_examples=100, deadline=None)
+@given(words=st.dictionaries(st.sampled_from(["version", "ranks", "itemsize"]), PLAIN))
+def test_nodes_are_asked_anything(app, words):
+    (node,) = app._link.run(app._link.call, "nodes")
+
+    async def ask():
+        return await app.client.rpc(node).maestro_place(delivery=words)
+
+    answer = app.client.sync(ask)
+    assert answer["error"]["type"] == "ProtocolError"
+    app.offer("after", np.arange(3)).withdraw(timeout=10)

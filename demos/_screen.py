@@ -67,21 +67,23 @@ def matrix_table(matrix: NDArray[np.int64]) -> Table:
 def transfer_table(transfers: Sequence[dict[str, Any]]) -> Table:
     """What the consumers' reports say: one row for each pair of source and target rank."""
     table = _table("What moved", ["from", "to"])
-    for name in ("bytes", "messages", "ms"):
+    for name in ("bytes", "ms"):
         table.add_column(name, justify="right")
+    table.add_column("by way of")
     table.add_column("from node")
     for t in sorted(transfers, key=lambda t: (t["source"], t["target"])):
         table.add_row(
             f"producer-{t['source']}",
             f"consumer-{t['target']}",
-            *_numbers([t["bytes"], t["messages"]]),
+            *_numbers([t["bytes"]]),
             f"{t['seconds'] * 1e3:.1f}",
+            t["transport"],
             t["node"].removeprefix("tcp://"),
         )
     nodes = len({t["node"] for t in transfers})
     table.add_section()
-    sums = _numbers([sum(t[key] for t in transfers) for key in ("bytes", "messages")])
-    table.add_row("sum", "", *sums, "", f"{nodes} node{'' if nodes == 1 else 's'}")
+    total = _numbers([sum(t["bytes"] for t in transfers)])
+    table.add_row("sum", "", *total, "", "", f"{nodes} node{'' if nodes == 1 else 's'}")
     return table
 
 

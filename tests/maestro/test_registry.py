@@ -646,7 +646,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def _snapshot(registry):
-    known = {k: v for k, v in vars(registry).items() if k not in ("_out", "ledger", "bulletin")}
+    known = {k: v for k, v in vars(registry).items() if k not in ("out", "ledger", "bulletin")}
     events = registry.bulletin.subscriptions.log.next
     return copy.deepcopy(known), str(registry.ledger), events
 

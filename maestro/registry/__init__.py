@@ -1,0 +1,126 @@
+"""The pool manager's mind: a plain state machine, calls in, instructions out.
+
+No I/O, no clock, no tasks: `Registry.handle` takes one message of `maestro.messages` and returns
+what is to be done about it. Every request is answered exactly once, at once or by a later message;
+a call that is refused changes nothing. The plugin in `maestro.manager` carries the instructions
+out.
+
+What is known lies in `state`; what is done about a message in a function over it, in the file of
+its subject::
+
+    members  declarations  producers  consumers  subscribers  listing  expiry     messages
+                     endings (versions, requirements, handles)                    shared steps
+                     telling (events)
+                     state
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from maestro import messages as m
+from maestro.errors import MaestroError
+from maestro.registry import (
+    consumers,
+    declarations,
+    expiry,
+    listing,
+    members,
+    producers,
+    subscribers,
+    telling,
+)
+from maestro.registry.endings import take_out
+from maestro.registry.state import State
+from maestro.subscriptions import Ready
+from maestro.versions import Stage
+
+__all__ = ["Registry"]
+
+_HANDLERS: dict[type, Callable[[State, Any], None]] = {
+    m.Join: members.join,
+    m.Leave: members.leave,
+    m.AppLost: members.app_lost,
+    m.NodeJoined: members.node_joined,
+    m.NodeLost: members.node_lost,
+    m.Seal: declarations.seal,
+    m.Dispose: declarations.dispose,
+    m.Offer: producers.offer,
+    m.Stored: producers.stored,
+    m.Abort: producers.abort,
+    m.Withdraw: producers.withdraw,
+    m.Require: consumers.require,
+    m.Retract: consumers.retract,
+    m.Demand: consumers.demand,
+    m.Received: consumers.received,
+    m.Subscribe: subscribers.subscribe,
+    m.Unsubscribe: subscribers.unsubscribe,
+    m.Poll: subscribers.poll,
+    m.Ack: subscribers.ack,
+    m.Log: subscribers.log,
+    m.Tick: subscribers.tick,
+    m.List: listing.list_pool,
+    m.Nodes: listing.list_nodes,
+    m.Expired: expiry.expired,
+}
+
+
+class Registry(State):
+    """The state of a pool, and what messages do to it.
+
+    Examples
+    --------
+    >>> registry = Registry()
+    >>> registry.handle(m.Join(0, "app-1", client="c", workflow="w", component="model"))
+    [Reply(request=0, value=None)]
+    """
+
+    def handle(self, message: Any, time: float = 0.0) -> list[m.Instruction]:
+        """Take one message in; return what is to be done, in this order.
+
+        Parameters
+        ----------
+        message : Any
+            Of `maestro.messages`.
+        time : float
+            Now, in seconds since the epoch.
+        """
+        self.out = []
+        self.bulletin.time = time
+        self._take_in(message, held=False)
+        self._settle()
+        return self.out
+
+    def _take_in(self, message: Any, held: bool) -> None:
+        """Do what a message asks, unless somebody has to hear of it before."""
+        try:
+            if isinstance(message, m.Call) and not isinstance(message, m.Join):
+                self.check_caller(message)
+                if not held and telling.hold(self, message):
+                    return
+            _HANDLERS[type(message)](self, message)
+        except MaestroError as error:
+            self.refuse(message.request, error)
+
+    def _settle(self) -> None:
+        """Answer polls, and go on with what was held, until nothing comes of it any more."""
+        self._settle_outcomes()
+        while self.queue and self.ledger.freed:
+            self.ledger.freed = False
+            for request, call in list(self.queue.items()):  # first come, first served, if it fits
+                del self.queue[request]
+                self._take_in(call, held=True)
+            self._settle_outcomes()
+
+    def _settle_outcomes(self) -> None:
+        while outcomes := self.bulletin.outcomes():
+            for outcome in outcomes:
+                if isinstance(outcome, Ready):
+                    subscribers.answer_poll(self, outcome.subscription)
+                elif (call := self.bulletin.released(outcome.serial)) is not None:
+                    self._take_in(call, held=True)
+                elif (pinned := self.bulletin.unpinned(outcome.serial)) is not None:
+                    name, version = pinned
+                    if version.going and version.stage is not Stage.OVER:
+                        take_out(self, self.cdos[name], version)

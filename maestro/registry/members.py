@@ -1,0 +1,106 @@
+"""Who is in the pool: apps and nodes come and go, and die."""
+
+from __future__ import annotations
+
+from maestro import messages as m
+from maestro.catalogue import Cdo
+from maestro.errors import LifecycleError, PoolLostError
+from maestro.registry.endings import (
+    cancel,
+    drop_requirement,
+    fail,
+    forget_handle,
+    take_out,
+    tidy,
+)
+from maestro.registry.state import State
+from maestro.registry.subscribers import end_poll
+from maestro.registry.telling import tell_of_app
+from maestro.versions import Stage, Version
+
+__all__ = ["app_lost", "join", "leave", "node_joined", "node_lost"]
+
+
+def join(state: State, call: m.Join) -> None:
+    """Take an app in."""
+    if call.app in state.apps:
+        raise LifecycleError(f"app {call.app!r} has joined already")
+    state.joined += 1
+    state.joins[call.app] = state.joined
+    state.apps[call.app] = call
+    state.reply(call)
+    tell_of_app(state, "join", call)
+
+
+def leave(state: State, call: m.Leave) -> None:
+    """Let an app go."""
+    _forget_app(state, call.app, died=False)
+    state.reply(call)
+
+
+def app_lost(state: State, event: m.AppLost) -> None:
+    """All apps of a client are gone without a word."""
+    for app in [app for app, joined in state.apps.items() if joined.client == event.client]:
+        _forget_app(state, app, died=True)
+
+
+def node_joined(state: State, event: m.NodeJoined) -> None:
+    """Take a node in."""
+    state.ledger.join(event.address, event.limit)
+
+
+def node_lost(state: State, event: m.NodeLost) -> None:
+    """A node is gone with all that it held."""
+    state.ledger.leave(event.address)
+    for cdo in list(state.cdos.values()):
+        for version in cdo.versions():
+            lost = [r for r, slot in version.slots.items() if slot.node == event.address]
+            if lost:
+                for rank in lost:
+                    version.slots[rank].node = None
+                text = f"CDO {version.name!r}: ranks {lost} were lost with node {event.address}"
+                fail(state, cdo, version, text)
+
+
+def _forget_app(state: State, app: str, died: bool) -> None:
+    for request in [r for r, waiting in state.queue.items() if waiting.app == app]:
+        del state.queue[request]
+        state.refuse(request, PoolLostError(f"app {app!r} left"))
+    for call in state.bulletin.held_of(app):
+        state.bulletin.give_up(call.request)
+        state.refuse(call.request, PoolLostError(f"app {app!r} left"))
+    for subscription in state.bulletin.subscriptions.of(app):
+        end_poll(state, subscription)
+        state.bulletin.forget(subscription)
+    state.bulletin.subscriptions.leave(state.bulletin.time, app, died)
+    for handle in [h for h, known in state.handles.items() if known.app == app]:
+        cdo = state.cdos[state.handles[handle].name]
+        for version in cdo.versions():
+            cancel(state, version.withdrawing, handle, f"CDO {cdo.name!r}: the app left")
+            _leave_behind(state, cdo, version, handle, died)
+        drop_requirement(state, cdo, handle)
+        forget_handle(state, cdo, handle)
+    tell_of_app(state, "leave", state.apps[app], died=died)
+    del state.apps[app], state.joins[app]
+    for cdo in [cdo for cdo in state.cdos.values() if cdo.past]:
+        tidy(state, cdo)  # nobody may be left who could belong to an ended round
+
+
+def _leave_behind(state: State, cdo: Cdo, version: Version, handle: str, died: bool) -> None:
+    """What an app that is gone had offered: serve those who required it, if that can be."""
+    ranks = version.ranks_of(handle)
+    if not ranks:
+        return
+    slots = [version.slots[rank] for rank in ranks]
+    finished = all(slot.stored and (slot.withdrawn or not died) for slot in slots)
+    version.withdraw(handle)
+    if version.stage is Stage.FORMING and not finished:
+        app = slots[0].app
+        how = "died" if died else "left"
+        text = (
+            f"CDO {cdo.name!r}: app {app!r} {how} while it offered ranks {ranks}"
+            f" of {version.size}; {cdo.progress()}"
+        )
+        fail(state, cdo, version, text)
+    elif version.stage is not Stage.OVER:
+        take_out(state, cdo, version)

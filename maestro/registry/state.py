@@ -1,0 +1,82 @@
+"""What a pool manager knows, and the steps that all of its calls share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maestro import messages as m
+from maestro.bulletin import Bulletin
+from maestro.catalogue import Cdo, Handle
+from maestro.errors import LifecycleError, MaestroError, PoolLostError
+from maestro.placement import Ledger
+from maestro.subscriptions import Subscriptions
+from maestro.versions import Version
+
+__all__ = ["State"]
+
+
+class State:
+    """All apps, nodes, handles and versions of a pool.
+
+    Attributes
+    ----------
+    apps : dict of str to Join
+        Who is connected.
+    joins : dict of str to int
+        Each app's place in the order of joins.
+    joined : int
+        How many have joined so far.
+    handles : dict of str to Handle
+        All handles that are sealed.
+    cdos : dict of str to Cdo
+        All names that are known.
+    serial : int
+        The next version's.
+    ledger : Ledger
+        The nodes and their bytes.
+    queue : dict of int to Offer
+        Offers that wait for room, by request.
+    bulletin : Bulletin
+        Events, subscribers, and what waits for them.
+    out : list of Instruction
+        What is to be done about the message that is being handled.
+    """
+
+    def __init__(self, subscriptions: Subscriptions | None = None) -> None:
+        self.apps: dict[str, m.Join] = {}
+        self.joins: dict[str, int] = {}
+        self.joined = 0
+        self.handles: dict[str, Handle] = {}
+        self.cdos: dict[str, Cdo] = {}
+        self.serial = 0
+        self.ledger = Ledger()
+        self.queue: dict[int, m.Offer] = {}
+        self.bulletin = Bulletin(subscriptions or Subscriptions())
+        self.out: list[m.Instruction] = []
+
+    def reply(self, call: m.Call, value: Any = None) -> None:
+        """Answer a call."""
+        self.out.append(m.Reply(call.request, value))
+
+    def refuse(self, request: int, error: MaestroError) -> None:
+        """Answer a request with an error."""
+        self.out.append(m.Refuse(request, error))
+
+    def check_caller(self, call: m.Call) -> None:
+        """Raise PoolLostError if a call is of nobody who is connected."""
+        if call.app not in self.apps:
+            raise PoolLostError(f"app {call.app!r} is not connected to this pool")
+
+    def find(self, call: Any) -> tuple[Handle, Cdo]:
+        """The handle that a call is about, and its CDO."""
+        handle = self.handles.get(call.handle)
+        if handle is None or handle.app != call.app:
+            raise LifecycleError(f"handle {call.handle!r} is unknown: it was not sealed")
+        return handle, self.cdos[handle.name]
+
+    def offering(self, cdo: Cdo, call: Any) -> Version:
+        """The version that a call's handle has offered and not withdrawn."""
+        version = cdo.offered_by(call.handle)
+        if version is None:
+            raise LifecycleError(f"CDO {cdo.name!r}: it is not offered by this handle")
+        return version

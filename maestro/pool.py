@@ -13,6 +13,8 @@ import numpy as np
 from layouts import Distribution
 from maestro.attributes import plain
 from maestro.messages import dtype_from_wire
+from maestro.schemas.core import core_attributes
+from maestro.selectors import Selector
 
 __all__ = ["Entry", "Pool"]
 
@@ -53,6 +55,12 @@ class Entry:
         return None if self.distribution is None else self.distribution.shape
 
     @property
+    def selectable(self) -> dict[str, Any]:
+        """What selectors see: the attributes, and those that maestro itself sets."""
+        core = core_attributes(self.name, self.distribution, self.dtype)
+        return {**self.attributes, **core}
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the whole array, copies not counted."""
         if self.shape is None or self.dtype is None:
@@ -66,6 +74,26 @@ class Pool(Mapping[str, Entry]):
     def __init__(self, listing: Mapping[str, Any]) -> None:
         self._entries = {words["name"]: _entry(words) for words in listing["cdos"]}
         self.nodes: Mapping[str, Mapping[str, int]] = listing["nodes"]
+
+    def select(self, selector: str | None = None) -> list[Entry]:
+        """The entries that a selector selects, as `maestro.selectors.Selector` reads it.
+
+        Raises
+        ------
+        SelectorError
+            If it can't be read; the text shows where.
+
+        Examples
+        --------
+        >>> import maestro
+        >>> with maestro.connect() as app:
+        ...     for step in (0, 6, 12):
+        ...         _ = app.offer(f"t2m+{step}", [280.0], attributes={"step": step})
+        ...     [entry.name for entry in app.pool.select("(step > 0)")]
+        ['t2m+6', 't2m+12']
+        """
+        matches = Selector(selector).matches
+        return [entry for entry in self._entries.values() if matches(entry.selectable)]
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]

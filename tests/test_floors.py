@@ -28,7 +28,8 @@ def declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for requirement in project["dependencies"]:
         name, extra = re.match(r"([\w.-]+)(\[distributed\])?", requirement).groups()
-        yield {"pyyaml": "yaml", "google-re2": "re2"}.get(name.lower(), name.lower())
+        names = {"pyyaml": "yaml", "google-re2": "re2", "lazy-loader": "lazy_loader"}
+        yield names.get(name.lower(), name.lower())
         if extra:
             yield "distributed"
 

@@ -1,0 +1,56 @@
+from . import contact, errors, events, schemas, selectors
+from .app import App, connect
+from .attributes import Attributes
+from .cdo import Cdo
+from .errors import (
+    AlreadyOfferedError,
+    DataLostError,
+    InconsistentError,
+    LifecycleError,
+    MaestroError,
+    PoolFullError,
+    PoolLostError,
+    PoolNotFoundError,
+    PoolTimeoutError,
+    ProtocolError,
+    RankError,
+    SchemaError,
+    SelectorError,
+)
+from .events import Event
+from .pool import Entry, Pool
+from .report import Report, Transfer
+from .selectors import Selector
+from .subscription import Subscription
+
+__all__ = [
+    "AlreadyOfferedError",
+    "App",
+    "Attributes",
+    "Cdo",
+    "DataLostError",
+    "Entry",
+    "Event",
+    "InconsistentError",
+    "LifecycleError",
+    "MaestroError",
+    "Pool",
+    "PoolFullError",
+    "PoolLostError",
+    "PoolNotFoundError",
+    "PoolTimeoutError",
+    "ProtocolError",
+    "RankError",
+    "Report",
+    "SchemaError",
+    "Selector",
+    "SelectorError",
+    "Subscription",
+    "Transfer",
+    "connect",
+    "contact",
+    "errors",
+    "events",
+    "schemas",
+    "selectors",
+]

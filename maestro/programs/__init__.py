@@ -1,0 +1,1 @@
+"""Programs around a pool, as classes and coroutines; `maestro.commands` runs them."""

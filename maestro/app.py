@@ -22,6 +22,8 @@ from maestro.events import WHEN, Event, checked_kinds, unpack
 from maestro.link import Link
 from maestro.pool import Pool
 from maestro.reach import reach, reach_async
+from maestro.schemafiles import Given, schemas_of
+from maestro.schemas import Schemas
 from maestro.selectors import Selector
 from maestro.subscription import Subscription
 
@@ -36,6 +38,7 @@ def connect(
     security: Security | None = None,
     timeout: float | None = None,
     asynchronous: bool | None = None,
+    schemas: Given | None = None,
 ) -> App:
     """Connect this program to a pool.
 
@@ -54,6 +57,9 @@ def connect(
     asynchronous : bool, optional
         Whether calls return awaitables. By default ``with`` makes the app blocking and
         ``async with`` or ``await`` asynchronous.
+    schemas : path, Schema, or several of them, optional
+        What attributes there are, and of what types: YAML files of Maestro Core's form. By default
+        those that are configured: see ``maestro.schemas``, ``MSTRO_SCHEMA_LIST``.
 
     Returns
     -------
@@ -64,6 +70,8 @@ def connect(
     ------
     PoolNotFoundError
         If no scheduler is there, or it cannot become a pool.
+    SchemaError
+        If a schema is not found, can't be read, or contradicts another one.
     TypeError
         If ``pool`` is none of these.
 
@@ -76,7 +84,7 @@ def connect(
     ...     app.demand("u10", order="F").flags.f_contiguous
     True
     """
-    app = App(pool, workflow, component, security, timeout, asynchronous)
+    app = App(pool, workflow, component, security, timeout, asynchronous, schemas_of(schemas))
     if not app._asynchronous and not _in_event_loop():
         _ = app._link  # connect now, so that what is wrong is said here
     return app
@@ -96,6 +104,7 @@ class App:
         security: Security | None,
         timeout: float | None,
         asynchronous: bool | None,
+        schemas: Schemas,
     ) -> None:
         for name, given in (("workflow", workflow), ("component", component)):
             if not isinstance(given, str):
@@ -103,6 +112,7 @@ class App:
         self.name = f"{component}-{uuid4().hex[:8]}"
         self.workflow = workflow
         self.component = component
+        self.schemas = schemas
         # None until it is known: a blocking client or cluster may serve either way.
         if asynchronous is None and getattr(pool, "asynchronous", False):
             asynchronous = True
@@ -131,7 +141,7 @@ class App:
         dtype : dtype, optional
             Type of the elements; by default what is offered.
         attributes : mapping, optional
-            Keys and plain values.
+            Keys and plain values; where a schema knows the key, of its type.
         rank : int, optional
             The rank that this handle speaks for; all of them by default.
 
@@ -139,8 +149,10 @@ class App:
         ------
         RankError
             If the distribution has no such rank.
+        SchemaError
+            If an attribute is not as its schema says.
         """
-        return Cdo(self._link, name, distribution, dtype, attributes, rank)
+        return Cdo(self._link, name, distribution, dtype, attributes, rank, self.schemas)
 
     def offer(
         self,

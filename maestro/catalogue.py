@@ -7,7 +7,7 @@ from typing import Any
 
 from layouts import Distribution
 from maestro.errors import InconsistentError
-from maestro.messages import dtype_from_wire
+from maestro.messages import Seal, dtype_from_wire
 from maestro.versions import Stage, Version
 
 __all__ = ["Cdo", "Handle", "ranks_spoken_for", "unite"]
@@ -23,8 +23,15 @@ class Handle:
     dtype: str | None
     distribution: Distribution | None
     attributes: dict[str, Any]
+    defaults: dict[str, Any] = field(default_factory=dict)  # of attributes that nobody has set
     required: bool = False  # by a require, apart from any demand
     lost: str = ""  # why the version that it required can't be had any more
+
+    @classmethod
+    def of(cls, call: Seal) -> Handle:
+        """The handle that a call announces."""
+        words = call.attributes, call.defaults
+        return cls(call.app, call.name, call.rank, call.dtype, call.distribution, *words)
 
     def part_size(self, rank: int) -> int:
         """Bytes of one rank's part; 0 for a CDO without data."""

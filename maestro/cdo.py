@@ -34,6 +34,8 @@ from maestro.link import Link
 from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.offering import Offering, checked_rank, offering
 from maestro.report import Report
+from maestro.schemas import Schemas
+from maestro.schemas.core import core_attributes
 
 __all__ = ["Cdo"]
 
@@ -58,7 +60,8 @@ class Cdo:
     rank : int or None
         The rank that this handle speaks for; None for all of them.
     attributes : Attributes
-        To be set until the handle is sealed; after a demand, what all handles have set.
+        To be set until the handle is sealed, which fills in the defaults of schemas; after a
+        demand, what all handles have set.
     report : Report or None
         What the last demand moved.
     """
@@ -71,6 +74,7 @@ class Cdo:
         dtype: DTypeLike | None = None,
         attributes: Mapping[str, Any] | None = None,
         rank: int | None = None,
+        schemas: Schemas | None = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"name: got {name!r}, expected a string that is not empty")
@@ -85,7 +89,9 @@ class Cdo:
         self.distribution = distribution
         self.dtype = None if dtype is None else np.dtype(dtype)
         self.rank = checked_rank(name, distribution, rank)
-        self.attributes = Attributes(name, attributes)
+        self._schemas = schemas or Schemas()
+        self.attributes = Attributes(name, attributes, self._schemas, self._core)
+        self._missing: tuple[str, ...] = ()  # required attributes, once sealed
         self.report: Report | None = None
         self._lent: dict[int, Lent] = {}  # what `empty` gave, by rank
         if self.dtype is not None:
@@ -176,6 +182,8 @@ class Cdo:
             If a part's shape or dtype is not what the handle, or another one, says.
         AlreadyOfferedError
             If the name, or this rank of it, is in the pool.
+        SchemaError
+            If a required attribute is not set, and ``maestro.schemas.missing`` is to refuse that.
         PoolFullError
             If no node has room, and none comes in time; it says who holds the most.
         LifecycleError
@@ -344,20 +352,27 @@ class Cdo:
 
     async def _seal(self) -> None:
         with self._life.turn("seal"):
-            self.attributes.seal()
+            sealing = self._sealing()
             try:
-                await self._link.call(**self._sealing())
+                await self._link.call(**sealing)
             except BaseException:
                 self.attributes.unseal()
                 raise
 
+    def _core(self) -> dict[str, Any]:
+        return core_attributes(self.name, self.distribution, self.dtype, self.rank)
+
     def _sealing(self) -> dict[str, Any]:
+        """Fix the attributes; what is to be said of the handle."""
+        checked = self.attributes.seal()
+        self._missing = checked.missing
         return {
             "word": "seal",
             "handle": self._handle,
             "name": self.name,
             "rank": self.rank,
-            "attributes": dict(self.attributes),
+            "attributes": checked.stated,
+            "defaults": checked.defaults,
             **self._layout(self.distribution, self.dtype),
         }
 
@@ -372,9 +387,9 @@ class Cdo:
             if before != "declared":
                 yield None
                 return
-            self.attributes.seal()
+            sealing = self._sealing()
             try:
-                yield self._sealing()
+                yield sealing
             except BaseException:
                 with suppress(MaestroError):  # it may never have been sealed
                     await self._link.call("dispose", handle=self._handle)
@@ -391,6 +406,7 @@ class Cdo:
         else:
             given = self._offering(data)
         async with self._turn("offer") as first:
+            self._schemas.miss(self._missing)
             answer = await self._link.call(
                 "offer",
                 first=first,

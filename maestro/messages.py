@@ -15,7 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from layouts import Distribution
+from maestro.attributes import plain
 from maestro.errors import MaestroError, ProtocolError
+from maestro.schemas import CORE
 
 __all__ = [
     "CALLS",
@@ -55,7 +57,7 @@ __all__ = [
 ]
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 3
+PROTOCOL = 4
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Seal(_HandleCall):
     dtype: str | None
     distribution: Distribution | None
     attributes: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)  # what its schemas say, if nobody else
 
     def __post_init__(self) -> None:
         if self.rank is not None:
@@ -330,9 +333,21 @@ def _checked(name: str, value: Any) -> Any:
         return Distribution.from_dict(value)
     if name == "dtype":
         dtype_from_wire(value)
+    if name in ("attributes", "defaults"):
+        _check_attributes(name, value)
     if name == "near" and not all(type(r) is int and type(n) is str for r, n in value.items()):
         raise TypeError(f"near: got {value!r}, expected addresses of nodes by rank")
     return value
+
+
+def _check_attributes(name: str, values: dict[Any, Any]) -> None:
+    for key, value in values.items():
+        if not isinstance(key, str) or key.startswith(CORE):
+            raise TypeError(f"{name}: got {key!r}, expected strings that do not begin with {CORE}")
+        try:
+            plain(value)
+        except TypeError as error:
+            raise TypeError(f"{name}: {key!r}: {error}") from None
 
 
 #: Kinds of the fields of calls, and whether they may be None; all others are strings.
@@ -341,6 +356,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "dtype": (str, True),
     "distribution": (dict, True),
     "attributes": (dict, False),
+    "defaults": (dict, False),
     "near": (dict, False),
     "wait": (bool, False),
     "served": (bool, False),

@@ -5,12 +5,30 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-__all__ = ["instant"]
+__all__ = ["as_text", "instant"]
 
 _FORM = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
     re.ASCII,
 )
+
+
+def as_text(time: datetime) -> str:
+    """A point in time in the spelling of RFC 3339.
+
+    Raises
+    ------
+    TypeError
+        If it has no time zone: then it is not one point in time.
+
+    Examples
+    --------
+    >>> as_text(datetime(2026, 1, 1, tzinfo=UTC))
+    '2026-01-01T00:00:00Z'
+    """
+    if time.tzinfo is None:
+        raise TypeError(f"got {time!r}, expected a time with its zone, such as UTC")
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def instant(text: str) -> datetime | None:

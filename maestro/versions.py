@@ -58,6 +58,7 @@ class Version:
     unacknowledged: set[int] = field(default_factory=set)  # events that keep it in the pool
     withdrawing: dict[int, str] = field(default_factory=dict)  # requests that wait, and handles
     attributes: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)  # of attributes that nobody has set
     over_at: int = 0  # count of joins when it ended
 
     @property
@@ -112,7 +113,7 @@ class Version:
             "version": self.serial,
             **self.layout(),
             "nodes": [self.slots[rank].node for rank in range(self.size)],
-            "attributes": self.attributes,
+            "attributes": {**self.defaults, **self.attributes},
         }
 
     def withdraw(self, handle: str) -> None:

@@ -17,9 +17,7 @@ def seal(state: State, call: m.Seal) -> None:
     if call.handle in state.handles:
         raise LifecycleError(f"CDO {call.name!r}: the handle is sealed already")
     cdo = state.cdos.get(call.name) or Cdo(call.name)
-    handle = Handle(
-        call.app, call.name, call.rank, call.dtype, call.distribution, dict(call.attributes)
-    )
+    handle = Handle.of(call)
     cdo.check(handle)
     state.cdos[call.name] = cdo
     cdo.handles[call.handle] = state.handles[call.handle] = handle

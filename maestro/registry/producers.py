@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from maestro import messages as m
 from maestro.catalogue import Cdo, Handle, ranks_spoken_for, unite
 from maestro.errors import AlreadyOfferedError, InconsistentError, LifecycleError, PoolFullError
@@ -22,13 +24,10 @@ def offer(state: State, call: m.Offer) -> None:
     handle, cdo = state.find(call)
     if cdo.offered_by(call.handle) is not None:
         raise LifecycleError(f"CDO {cdo.name!r}: offer was called before withdraw")
-    given = Handle(
-        handle.app,
-        handle.name,
-        handle.rank,
-        call.dtype if handle.dtype is None else handle.dtype,
-        call.distribution if handle.distribution is None else handle.distribution,
-        handle.attributes,
+    given = replace(
+        handle,
+        dtype=call.dtype if handle.dtype is None else handle.dtype,
+        distribution=call.distribution if handle.distribution is None else handle.distribution,
     )
     cdo.check(given, but=call.handle)
     ranks = ranks_spoken_for(given)
@@ -60,6 +59,7 @@ def stored(state: State, call: m.Stored) -> None:
     for rank in version.ranks_of(call.handle):
         version.slots[rank].stored = True
     version.attributes = unite(version.attributes, handle.attributes)
+    version.defaults = unite(version.defaults, handle.defaults)
     state.reply(call)
     if version.stage is Stage.FORMING and version.complete:
         _enter(state, cdo, version)

@@ -27,9 +27,7 @@ _HELD: dict[type[m.Call], str] = {
 def hold(state: State, call: m.Call) -> bool:
     """Tell of a call before it takes effect; whether it has to wait for somebody."""
     if isinstance(call, m.Seal):
-        given = Handle(
-            *(call.app, call.name, call.rank, call.dtype, call.distribution, call.attributes)
-        )
+        given = Handle.of(call)
         kinds: tuple[str, ...] = ("declare", "seal")
     elif type(call) in _HELD and call.handle in state.handles:  # type: ignore[attr-defined]
         given = state.handles[call.handle]  # type: ignore[attr-defined]
@@ -77,7 +75,7 @@ def _attributes(handle: Handle, version: Version | None) -> dict[str, Any]:
     if version is not None:
         distribution = distribution or version.distribution
         dtype = dtype or version.dtype
-        shared = version.attributes
+        shared = {**version.defaults, **version.attributes}
     element = None if dtype is None else dtype_from_wire(dtype)
     core = core_attributes(handle.name, distribution, element, handle.rank)
-    return {**shared, **handle.attributes, **core}
+    return {**handle.defaults, **shared, **handle.attributes, **core}

@@ -6,19 +6,25 @@ several of them; `maestro.schemas.core` fills in the attributes that maestro its
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from maestro.errors import SchemaError
 
-__all__ = ["CORE", "UNKNOWN", "Checked", "Definition", "Schema", "Schemas"]
+__all__ = ["CORE", "MISSING", "UNKNOWN", "Checked", "Definition", "Schema", "Schemas"]
+
+logger = logging.getLogger("maestro.schemas")
 
 #: The namespace of what maestro itself sets.
 CORE = ".maestro.core."
 
 #: What can be done about attributes that no schema knows.
 UNKNOWN = ("keep", "refuse", "drop")
+
+#: What can be done about required attributes that are not set when a CDO is offered.
+MISSING = ("warn", "refuse", "ignore")
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Definition:
     type : str
         As the schema spells it, such as ``int(min=0)``.
     required : bool
-        Whether a CDO without it deserves a warning.
+        Whether a CDO must not be offered without it.
     documentation : str
         What it means.
     default : object
@@ -77,10 +83,26 @@ class Schema:
 
 @dataclass(frozen=True)
 class Checked:
-    """Attributes as their schemas want them, and what there is to warn of."""
+    """Attributes as their schemas want them.
 
-    values: dict[str, Any]
-    warnings: tuple[str, ...] = ()
+    Attributes
+    ----------
+    stated : dict
+        What was set, and is kept.
+    defaults : dict
+        What was not set, and has a default.
+    missing : tuple of str
+        What is required, and has neither value nor default, in words.
+    """
+
+    stated: dict[str, Any]
+    defaults: dict[str, Any]
+    missing: tuple[str, ...]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All of them."""
+        return {**self.defaults, **self.stated}
 
 
 class Schemas:
@@ -92,6 +114,8 @@ class Schemas:
         They may not define a key twice, unless in the same way, nor any of maestro's own.
     unknown : str
         What to do about attributes that none of them knows: "keep", "refuse" or "drop" them.
+    missing : str
+        What to do about an offer without a required attribute: "warn", "refuse" or "ignore" it.
 
     Raises
     ------
@@ -109,7 +133,7 @@ class Schemas:
     >>> schemas = Schemas([parse_schema(fields)])
     >>> schemas.check("t2m", {".my.step": 6}).values
     {'.my.step': 6}
-    >>> schemas.check("t2m", {}).warnings
+    >>> schemas.check("t2m", {}).missing
     ("CDO 't2m': attribute '.my.step' is not set, expected int(min=0) as schema 'My fields' says",)
     >>> schemas.check("t2m", {".my.step": -1})
     Traceback (most recent call last):
@@ -117,10 +141,13 @@ class Schemas:
     maestro.errors.SchemaError: CDO 't2m': attribute '.my.step': -1 is less than 0, expected ...
     """
 
-    def __init__(self, schemas: Iterable[Schema] = (), unknown: str = "keep") -> None:
-        if unknown not in UNKNOWN:
-            raise ValueError(f"unknown: got {unknown!r}, expected one of {', '.join(UNKNOWN)}")
-        self.unknown = unknown
+    def __init__(
+        self, schemas: Iterable[Schema] = (), unknown: str = "keep", missing: str = "warn"
+    ) -> None:
+        for what, given, known in (("unknown", unknown, UNKNOWN), ("missing", missing, MISSING)):
+            if given not in known:
+                raise ValueError(f"{what}: got {given!r}, expected one of {', '.join(known)}")
+        self.unknown, self.missing = unknown, missing
         self.schemas = tuple(schemas)
         self._known: dict[str, tuple[Definition, str]] = {}
         for schema in self.schemas:
@@ -147,27 +174,56 @@ class Schemas:
         SchemaError
             If one is not of its type, or is not known and not to be kept.
         """
-        values: dict[str, Any] = {}
-        for key, value in attributes.items():
-            if key in self._known:
-                self._check_type(name, key, value)
-                values[key] = value
-            elif key.startswith(CORE):
-                self._check_core(name, key, value, core or {})
-            elif self._keeps(name, key):
-                values[key] = value
-        warnings = []
+        kept = {
+            key: value
+            for key, value in attributes.items()
+            if self.accept(name, key, value, core or {})
+        }
+        defaults: dict[str, Any] = {}
+        missing = []
         for key, (definition, schema) in self._known.items():
-            if key in values:
+            if key in kept:
                 continue
             if definition.default is not None:
-                values[key] = definition.default
+                defaults[key] = definition.default
             elif definition.required:
-                warnings.append(
+                missing.append(
                     f"CDO {name!r}: attribute {key!r} is not set, expected {definition.type} as"
                     f" schema {schema!r} says"
                 )
-        return Checked(values, tuple(warnings))
+        return Checked(kept, defaults, tuple(missing))
+
+    def accept(self, name: str, key: str, value: Any, core: Mapping[str, Any]) -> bool:
+        """Whether an attribute is to be kept.
+
+        False for one that is dropped, and for what maestro itself says, which need not be said.
+
+        Raises
+        ------
+        SchemaError
+            As `check`.
+        """
+        if key in self._known:
+            self._check_type(name, key, value)
+            return True
+        if key.startswith(CORE):
+            self._check_core(name, key, value, core)
+            return False
+        return self._keeps(name, key)
+
+    def miss(self, missing: Iterable[str]) -> None:
+        """Do about an offer without required attributes what is to be done.
+
+        Raises
+        ------
+        SchemaError
+            If it is to be refused.
+        """
+        text = "; ".join(missing)
+        if text and self.missing == "refuse":
+            raise SchemaError(text)
+        if text and self.missing == "warn":
+            logger.warning("%s", text)
 
     def _define(self, key: str, definition: Definition, schema: str) -> None:
         if key.startswith(CORE):

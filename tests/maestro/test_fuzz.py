@@ -38,6 +38,7 @@ LIKELY = {
     "name": st.sampled_from(["t2m", ""]),
     "subscription": st.sampled_from(["s", "t"]),
     "attributes": st.just({}),
+    "defaults": st.just({}),
     "near": st.just({}),
     "wait": st.booleans(),
     "kinds": st.just(["offer", "declare"]),
@@ -110,6 +111,7 @@ def test_calls_of_any_kind(app, data):
     check(app)
 
 
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 @settings(max_examples=100, deadline=None)
 @given(words=st.dictionaries(st.sampled_from(["version", "ranks", "itemsize"]), PLAIN))
 def test_nodes_are_asked_anything(app, words):

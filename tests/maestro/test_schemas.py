@@ -58,9 +58,9 @@ def test_defaults_are_filled_in_and_what_is_required_is_missed():
     checked = Schemas([parse_schema(FIELDS)]).check("t2m", {"units": "K"})
     assert checked.values["units"] == "K"
     assert Selector("(.maestro.my-namespace.date = 2026-01-01T00:00:00Z)").matches(checked.values)
-    (warning,) = checked.warnings
+    (warning,) = checked.missing
     assert f"CDO 't2m': attribute '{STEP}' is not set, expected int(min=0)" in warning
-    assert Schemas([parse_schema(FIELDS)]).check("t2m", {STEP: 3}).warnings == ()
+    assert Schemas([parse_schema(FIELDS)]).check("t2m", {STEP: 3}).missing == ()
 
 
 @pytest.mark.parametrize(

@@ -476,10 +476,11 @@ class Cdo:
             for own in self._lent.values():
                 set_writeable(own.part, True)
 
-    async def _require(self) -> None:
+    async def _require(self, warm: bool = True) -> None:
         async with self._turn("require") as first:
             found = await self._link.call("require", first=first, handle=self._handle)
-        self._link.ways.warm_soon(self._sizes(found))
+        if warm:
+            self._link.ways.warm_soon(self._sizes(found))
 
     def _sizes(self, found: dict[str, Any] | None) -> list[int]:
         """Bytes of the parts that a demand will bring, as far as they are known."""

@@ -7,12 +7,16 @@ wait for Dask: a second and more.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import click
 
 from maestro.commands.deployment import manager, node, pool
 from maestro.commands.inspection import ls
+from maestro.commands.keeping import keep
+from maestro.commands.listening import listen
 from maestro.commands.options import set_up_logging
 from maestro.errors import MaestroError
 
@@ -27,6 +31,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except MaestroError as error:
             raise click.ClickException(str(error)) from None
+        except BrokenPipeError:  # who reads has enough
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())  # for what Python flushes at its end
+            ctx.exit()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,5 +49,5 @@ def maestro() -> None:
     set_up_logging()
 
 
-for _command in (pool, manager, node, ls):
+for _command in (pool, manager, node, ls, keep, listen):
     maestro.add_command(_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from maestro.commands.options import Contact, in_pool, log_level
+from maestro.commands.options import Contact, in_pool, log_level, quieten_dask
 
 __all__ = ["manager", "node", "pool"]
 
@@ -100,13 +99,9 @@ def node(contact: Contact, **options: Any) -> None:
 
 
 def _quieten_dask() -> None:
-    """Let Dask log as much as maestro does, here and in the nodes, but where its user says more."""
-    import dask
-
-    if not dask.config.get("logging", None):
-        level = logging.getLevelName(log_level())
-        logging.getLogger("distributed").setLevel(level)
-        os.environ["DASK_LOGGING__DISTRIBUTED"] = level
+    """Here and, by the environment, in the nodes."""
+    quieten_dask("WARNING", "distributed")
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", log_level() or "WARNING")
 
 
 def _serve(kind: Any, contact: Path | None, **options: Any) -> None:

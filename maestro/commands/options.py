@@ -14,12 +14,30 @@ import click
 if TYPE_CHECKING:
     from maestro import App
 
-__all__ = ["Contact", "form", "in_pool", "log_level", "set_up_logging"]
+__all__ = ["Contact", "Seconds", "form", "in_pool", "log_level", "quieten_dask", "set_up_logging"]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 #: The original's names of how much is logged, where they are not Python's.
 LEVELS = {"ERR": "ERROR", "WARN": "WARNING", "NOISE": "DEBUG"}
+
+
+class Seconds(click.ParamType):
+    """A time such as 90 s, 5min or 2h; a plain number is in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """In seconds."""
+        from dask.utils import parse_timedelta
+
+        try:
+            seconds = float(parse_timedelta(value))
+        except (KeyError, ValueError, TypeError):
+            seconds = -1.0
+        if not seconds >= 0:
+            self.fail(f"got {value!r}, expected a time such as 90s or 2h", param, ctx)
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class Contact:
         """Connect to the pool; see `maestro.connect`."""
         import maestro
 
+        quieten_dask("CRITICAL", "distributed", "distributed.client")  # errors of ours say it
         return maestro.connect(
             self.address, workflow=self.workflow, component=self.component, **how
         )
@@ -83,18 +102,31 @@ def form(*forms: str) -> Callable[[C], C]:
     )
 
 
-def log_level() -> int:
+def log_level() -> str | None:
     """How much is logged: as MSTRO_LOG_LEVEL says, ERR, WARN, INFO, DEBUG or NOISE."""
-    told = os.environ.get("MSTRO_LOG_LEVEL", "WARN").upper()
-    level = logging.getLevelNamesMapping().get(LEVELS.get(told, told))
-    if level is None:
+    told = os.environ.get("MSTRO_LOG_LEVEL", "").upper()
+    level = LEVELS.get(told, told)
+    if level and level not in logging.getLevelNamesMapping():
         raise click.UsageError(
             f"MSTRO_LOG_LEVEL: got {told!r}, expected ERR, WARN, INFO, DEBUG or NOISE"
         )
-    return level
+    return level or None
 
 
 def set_up_logging() -> None:
     """Let maestro say as much as it is asked to, on standard error."""
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("maestro").setLevel(log_level())
+    logging.getLogger("maestro").setLevel(log_level() or "WARNING")
+
+
+def quieten_dask(level: str, *names: str) -> None:
+    """Let loggers of Dask, too, log what is asked for, by default what is as grave as this.
+
+    But where Dask's own configuration says it.
+    """
+    import dask
+    import distributed  # noqa: F401  (sets levels when it is imported)
+
+    if not dask.config.get("logging", None):
+        for name in names:
+            logging.getLogger(name).setLevel(log_level() or level)

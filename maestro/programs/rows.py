@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from rich import box
 from rich.console import Console
@@ -14,54 +15,39 @@ from rich.text import Text
 
 from maestro.attributes import plain
 
-__all__ = ["Csv", "JsonLines", "Writer", "cell", "show", "table"]
+__all__ = ["Row", "as_csv", "as_json", "cell", "show", "shown_cell", "table"]
 
-Row = Mapping[str, Any]
+#: Values by column.
+Row: TypeAlias = Mapping[str, Any]
 
 
-class Writer:
-    """Writes rows to a file, as they come.
+def as_csv(rows: Iterable[Row], columns: Sequence[str], heading: bool = True) -> str:
+    """Lines of values, after one of names; what is no number or string stands as JSON.
 
-    Parameters
-    ----------
-    file : text file
-    columns : sequence of str
-        Which of a row's values are written, in this order.
+    Examples
+    --------
+    >>> print(as_csv([{"name": "t2m", "shape": [3, 4]}], ["name", "shape"]), end="")
+    name,shape
+    t2m,"[3, 4]"
     """
-
-    def __init__(self, file: IO[str], columns: Sequence[str]) -> None:
-        self.file = file
-        self.columns = columns
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Write rows, and let whoever reads see them."""
-        raise NotImplementedError
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    if heading:
+        lines.writerow(columns)
+    lines.writerows([cell(row[column]) for column in columns] for row in rows)
+    return text.getvalue().encode(errors="backslashreplace").decode()  # halves of surrogate pairs
 
 
-class Csv(Writer):
-    """A line of names, then a line for each row; what is no number or string stands as JSON."""
+def as_json(rows: Iterable[Row], columns: Sequence[str]) -> str:
+    """A JSON object on a line of its own for each row.
 
-    def __init__(self, file: IO[str], columns: Sequence[str]) -> None:
-        super().__init__(file, columns)
-        self._csv = csv.writer(file, lineterminator="\n")
-        self._csv.writerow(columns)
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Write rows, and let whoever reads see them."""
-        for row in rows:
-            self._csv.writerow([cell(row[column]) for column in self.columns])
-        self.file.flush()
-
-
-class JsonLines(Writer):
-    """A JSON object on a line of its own for each row."""
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Write rows, and let whoever reads see them."""
-        for row in rows:
-            words = {column: row[column] for column in self.columns}
-            self.file.write(f"{json.dumps(words, default=_as_json)}\n")
-        self.file.flush()
+    Examples
+    --------
+    >>> print(as_json([{"name": "t2m", "shape": [3, 4]}], ["name", "shape"]), end="")
+    {"name": "t2m", "shape": [3, 4]}
+    """
+    words = ({column: row[column] for column in columns} for row in rows)
+    return "".join(f"{json.dumps(each, default=_as_json)}\n" for each in words)
 
 
 def show(rows: Iterable[Row], columns: Sequence[str], form: str, file: IO[str]) -> None:
@@ -70,11 +56,10 @@ def show(rows: Iterable[Row], columns: Sequence[str], form: str, file: IO[str]) 
     if form == "table" or (form == "auto" and file.isatty()):
         shown = table(columns)
         for row in rows:
-            shown.add_row(*(Text(cell(row[column])) for column in columns))
+            shown.add_row(*(shown_cell(row[column]) for column in columns))
         Console(file=file, soft_wrap=not file.isatty()).print(shown)
     else:
-        kind = JsonLines if form == "json" else Csv
-        kind(file, columns).write(rows)
+        file.write((as_json if form == "json" else as_csv)(rows, columns))
 
 
 def table(columns: Sequence[str], title: str | None = None) -> Table:
@@ -93,6 +78,14 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def shown_cell(value: Any) -> Text:
+    """A value as one word on a terminal, which is not to obey what is in a name."""
+    word = cell(value)
+    if not word.isprintable():
+        word = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in word)
+    return Text(word)
+
+
 def _as_json(value: Any) -> Any:
-    """What JSON has no word for."""
+    """A value that JSON has no word for."""
     return value.decode(errors="replace") if isinstance(value, bytes) else plain(value)

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["run"]
+__all__ = ["first_of", "run"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,19 @@ def run(program: Coroutine[Any, Any, T]) -> T | None:
     """
     with _ctrl_c_is_ours():
         return asyncio.run(_run(program))
+
+
+async def first_of(*programs: Coroutine[Any, Any, Any], seconds: float | None = None) -> None:
+    """Run coroutines until one of them ends, or time is up; raise what it raises, if it does."""
+    tasks = [asyncio.ensure_future(program) for program in programs]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
 
 
 async def _run(program: Coroutine[Any, Any, T]) -> T | None:

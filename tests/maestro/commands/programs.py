@@ -11,12 +11,12 @@ import sys
 class Process:
     """``maestro ...``, started as a user starts it."""
 
-    def __init__(self, *words, **environment):
+    def __init__(self, *words, stdout=subprocess.PIPE, **environment):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "maestro", *map(str, words)],
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,  # as a shell does: ctrl-C goes to it and its children alone

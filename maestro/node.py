@@ -77,6 +77,7 @@ class Node:
         self.ways = Ways(worker.rpc, self._lives)
         self.reports: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._worker = worker
+        self._closed = False
         worker.handlers.update(
             maestro_enlist=self.enlist,
             maestro_hello=self.hello,
@@ -111,6 +112,7 @@ class Node:
 
     def close(self) -> None:
         """Leave nothing on this host; what programs have mapped stays valid."""
+        self._closed = True
         self.ways.close()
         if hasattr(self, "holdings"):
             self.holdings.arena.close()
@@ -193,5 +195,9 @@ class Node:
     async def free(self, version: int, ranks: Sequence[int], settled: bool) -> None:
         """Drop parts, also those that are on their way here."""
         left = self.holdings.take_out(version, ranks, settled)
-        if left:
-            await off_loop(False, self.holdings.drop, left, settled)
+        try:
+            if left:
+                await off_loop(False, self.holdings.drop, left, settled)
+        except FileNotFoundError:
+            if not self._closed:  # else it is cleared away with all else
+                raise

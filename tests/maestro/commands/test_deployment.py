@@ -15,8 +15,6 @@ from maestro.commands import maestro as command
 from tests.maestro.commands.programs import Process
 from tests.maestro.waiting import until
 
-SHARED = Path("/dev/shm")
-
 
 def exchange(address):
     """Bytes through a pool; the nodes that it has."""
@@ -30,17 +28,19 @@ def exchange(address):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_pool_ends_when_it_is_told_and_leaves_nothing(tmp_path, number):
-    contact, before = tmp_path / "new" / "contact.json", set(SHARED.glob("maestro-*/*"))
-    with Process("pool", "--nodes", 2, "--contact", contact) as process:
+    contact, arena = tmp_path / "new" / "contact.json", tmp_path / "arena"
+    arena.mkdir()
+    words = "pool", "--nodes", 2, "--contact", contact
+    with Process(*words, DASK_MAESTRO__ARENA__DIRECTORY=str(arena)) as process:
         address = process.line()
         assert json.loads(contact.read_text())["address"] == address
         assert contact.stat().st_mode & 0o777 == 0o600
         assert len(exchange(maestro.contact.find(str(contact)))) == 2
+        assert list(arena.iterdir())
         status, out, err = process.end(number)
     assert (status, out) == (0, "")
     assert err == f"Contact file {contact}; it ends with ctrl-C or SIGTERM.\n"
-    assert list(tmp_path.rglob("*")) == [contact.parent]
-    assert set(SHARED.glob("maestro-*/*")) <= before
+    assert set(tmp_path.rglob("*")) == {contact.parent, arena}
 
 
 def test_a_manager_and_nodes_apart(tmp_path):

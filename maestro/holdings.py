@@ -1,4 +1,4 @@
-"""What one node holds: parts, in the arena or in its own memory, and those that are on their way.
+"""What one node holds: parts, in the arena, in its own memory or on disk, and those on their way.
 
 No Dask and no events here: `maestro.node` lets programs at it.
 """
@@ -6,10 +6,12 @@ No Dask and no events here: `maestro.node` lets programs at it.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import Lock
 from types import TracebackType
 from typing import TypeAlias
 
@@ -20,13 +22,16 @@ from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.arena import Arena, Mappings, Segment
 from maestro.bringing import Delivery
+from maestro.errors import PoolFullError
 from maestro.payload import as_part, element
+from maestro.spilling import Spill
 
 __all__ = ["Arrival", "Holdings", "Part"]
 
 logger = logging.getLogger("maestro.node")
 
 Home: TypeAlias = Segment | NDArray[np.uint8]
+Key: TypeAlias = tuple[int, int]  # version and rank
 
 #: Versions of dead producers that are remembered, for something of them may still be on its way.
 REMEMBERED = 4096
@@ -39,7 +44,7 @@ class Part:
     Attributes
     ----------
     home : Segment or uint8 array
-        Where they are: in the arena, or in the node's own memory.
+        Where they are: in the arena or on disk, or in the node's own memory.
     """
 
     distribution: Distribution
@@ -79,6 +84,8 @@ class Holdings:
     map_from : int
         Bytes from which on a part is kept there. What is smaller, or does not fit there, is in the
         node's own memory.
+    spill : Spill, optional
+        Where parts go for which there is no memory, those that were used the longest ago first.
 
     Attributes
     ----------
@@ -89,25 +96,54 @@ class Holdings:
     lent : dict
         By path, segments that programs of this host have as memory of their own; they may be parts
         as well.
+    own : int
+        Bytes of the parts in the node's own memory.
+    mappings : Mappings
+        What of the parts this process has mapped.
     """
 
-    def __init__(self, arena: Arena, map_from: int) -> None:
-        self.arena, self.map_from = arena, map_from
-        self.parts: dict[tuple[int, int], Part] = {}
-        self.arriving: dict[tuple[int, int], Arrival] = {}
+    def __init__(self, arena: Arena, map_from: int, spill: Spill | None = None) -> None:
+        self.arena, self.map_from, self.spill = arena, map_from, spill
+        self.parts: dict[Key, Part] = {}
+        self.arriving: dict[Key, Arrival] = {}
         self.lent: dict[str, Segment] = {}
+        self.own = 0
+        self.mappings = Mappings(limit=0)
         self._tainted: set[str] = set()
-        self._mappings = Mappings(populate=False)
         self._dead: OrderedDict[int, None] = OrderedDict()
+        self._in_memory: OrderedDict[Key, None] = OrderedDict()  # that used last is the last
+        self._reading: Counter[Key] = Counter()
+        self._lock = Lock()  # of all that threads change: a part may be spilled at any moment
+        self._spilling = Lock()
 
     def where(self, version: int, ranks: Iterable[int]) -> dict[int, tuple[str, int, int]]:
-        """Path, bytes and generation of those parts that are in the arena, by rank."""
+        """Path, bytes and generation of those parts that can be mapped, by rank."""
         found = {}
         for rank in ranks:
             part = self.parts.get((version, rank))
             if part is not None and isinstance(part.home, Segment):
+                self._touch((version, rank))
                 found[rank] = (part.home.path, part.nbytes, part.home.generation)
         return found
+
+    @contextmanager
+    def reading(self, version: int, ranks: Iterable[int]) -> Iterator[None]:
+        """Leave parts where they are for as long as they are read here."""
+        keys = [(version, rank) for rank in ranks]
+        with self._lock:
+            self._reading.update(keys)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= Counter(keys)
+            for key in keys:
+                self._touch(key)
+
+    def _touch(self, key: Key) -> None:
+        with self._lock:
+            if key in self._in_memory:
+                self._in_memory.move_to_end(key)
 
     def take_out(self, version: int, ranks: Iterable[int], settled: bool) -> list[Home]:
         """Forget parts, also those that are on their way; what is left of them is to be dropped.
@@ -123,27 +159,120 @@ class Holdings:
             while len(self._dead) > REMEMBERED:
                 self._dead.popitem(last=False)
         left = []
-        for rank in ranks:
-            self.arriving.pop((version, rank), None)
-            part = self.parts.pop((version, rank), None)
-            if part is not None:
-                left.append(part.home)
+        with self._lock:
+            for rank in ranks:
+                self.arriving.pop((version, rank), None)
+                self._in_memory.pop((version, rank), None)
+                part = self.parts.pop((version, rank), None)
+                if part is not None:
+                    left.append(part.home)
         return left
 
     def drop(self, homes: Iterable[Home], settled: bool) -> None:
         """Give memory back. Takes its time where it is much; for a thread."""
         for home in homes:
             if not isinstance(home, Segment):
+                with self._lock:
+                    self.own -= home.nbytes
                 continue
             lent = self.lent.get(home.path)
             if lent is not None:
                 if lent.generation == home.generation:  # not offered anew meanwhile
                     home.cleared()
-            elif settled and home.path not in self._tainted:
-                self.arena.release(home)
+                continue
+            place = self.spill if self.spill and self.spill.owns(home) else self.arena
+            if settled and home.path not in self._tainted:
+                place.release(home)
             else:
                 self._tainted.discard(home.path)
-                self.arena.discard(home)
+                self.mappings.forget(home.path)
+                place.discard(home)
+
+    # Room
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of parts in memory, the arena's or the node's own, and of what is lent."""
+        return self.arena.used + self.own
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether memory has room for so much more; always where there is no disk to go to."""
+        return self.spill is None or self.in_memory + nbytes <= self.arena.limit
+
+    def make_room(self, nbytes: int) -> None:
+        """Let parts go to the disk until memory has room, or no other can go. For a thread."""
+        while not self.fits(nbytes) and self._spill_oldest():
+            pass
+
+    def home(self, key: Key, nbytes: int) -> Home:
+        """A place for a part: in the arena if it is large enough and there is room, or on disk.
+
+        Raises
+        ------
+        PoolFullError
+            If there is none; everything is as it was.
+        """
+        self.make_room(nbytes)
+        full: MemoryError | None = None
+        while self.fits(nbytes) and nbytes >= self.map_from:
+            try:
+                return self.arena.reserve(nbytes, *key)
+            except MemoryError as error:  # less is there than was thought
+                full = error
+                if not self._spill_oldest():
+                    break
+        if self.spill is not None and (full or not self.fits(nbytes)):
+            try:
+                return self.spill.reserve(nbytes, *key)
+            except MemoryError as error:
+                raise PoolFullError(
+                    f"rank {key[1]}: no room for its {nbytes} bytes: {error}"
+                ) from None
+        if full:
+            logger.warning(
+                "A part of %d bytes goes into the node's own memory, which nobody can map: %s; set"
+                " maestro.arena.directory to a directory with more room",
+                nbytes,
+                full,
+            )
+        with self._lock:
+            self.own += nbytes
+        return np.empty(nbytes, np.uint8)
+
+    def _spill_oldest(self) -> bool:
+        """Let the part that was used the longest ago, of those that can, go to the disk."""
+        if self.spill is None:
+            return False
+        with self._spilling:
+            with self._lock:
+                candidates = [key for key in self._in_memory if not self._reading[key]]
+            for key in candidates:
+                part = self.parts.get(key)
+                if part is None or not self._is_settled(part.home):
+                    continue
+                try:
+                    home = self.spill.take(part.home, *key)
+                except MemoryError:  # it is full
+                    return False
+                with self._lock:
+                    moved = self.parts.get(key) is part and not self._reading[key]
+                    if moved:
+                        self.parts[key] = replace(part, home=home)
+                        del self._in_memory[key]
+                self.drop([part.home if moved else home], settled=True)
+                return True
+        return False
+
+    def _is_settled(self, home: Home) -> bool:
+        """Whether a part is all there, and nobody has its memory to write to."""
+        if not isinstance(home, Segment):
+            return True
+        if home.path in self.lent or home.path in self._tainted:
+            return False
+        try:
+            return Segment.found(home.path).filled
+        except OSError:  # it goes just now
+            return False
 
     def lend(self, nbytes: int) -> str:
         """Memory for a program to write its part into; the path of a segment.
@@ -153,11 +282,12 @@ class Holdings:
         MemoryError
             If there is no room.
         """
+        self.make_room(nbytes)
         if self.arena.used + nbytes > self.arena.limit:
             raise MemoryError(
                 f"{self.arena.limit - self.arena.used} of {self.arena.limit} bytes free"
             )
-        segment = self.arena.reserve(nbytes, 0, 0)
+        segment = self.arena.reserve(nbytes, 0, 0, lent=True)
         self.lent[segment.path] = segment
         return segment.path
 
@@ -186,31 +316,33 @@ class Holdings:
         segment = self.lent.get(path)
         if segment is None or segment.capacity < nbytes:
             return None
-        self.lent[path] = segment = self.arena.reuse(segment, nbytes, *part)
+        self.lent[path] = segment = self.arena.reuse(segment, nbytes, *part, filled=True)
         return segment
+
+    def enter(self, parts: Mapping[Key, Part]) -> list[Part]:
+        """Hold parts from now on; those whose places they take are to be dropped."""
+        before = [self.parts[key] for key in parts if key in self.parts]
+        with self._lock:
+            self.parts.update(parts)
+            if self.spill is not None:
+                for key, part in parts.items():
+                    if not (isinstance(part.home, Segment) and self.spill.owns(part.home)):
+                        self._in_memory[key] = None
+        return before
 
     def expects(self, version: int) -> bool:
         """Whether parts of a version may still come."""
         return version not in self._dead
 
-    def segment(self, part: tuple[int, int], nbytes: int) -> Segment | None:
-        """A place in the arena, if the part is large enough for it and there is room."""
-        if nbytes < self.map_from:
-            return None
-        try:
-            return self.arena.reserve(nbytes, *part)
-        except MemoryError as error:
-            logger.warning(
-                "A part of %d bytes goes into the node's own memory, which nobody can map: %s; set"
-                " maestro.arena.directory to a directory with more room",
-                nbytes,
-                error,
-            )
-            return None
+    def close(self) -> None:
+        """Let go of everything; what others may adopt is left to them."""
+        self.arena.close()
+        if self.spill is not None:
+            self.spill.close()
 
     def part(self, delivery: Delivery, rank: int, home: Home) -> Part:
         """A part of a delivery, wherever it is."""
-        return Part(delivery.distribution, rank, delivery.itemsize, home, self._mappings)
+        return Part(delivery.distribution, rank, delivery.itemsize, home, self.mappings)
 
 
 class Arrival:
@@ -222,6 +354,7 @@ class Arrival:
     def __init__(self, holdings: Holdings, delivery: Delivery) -> None:
         self._holdings, self._delivery = holdings, delivery
         self._parts: dict[int, Part] = {}
+        self._to_fill: set[int] = set()  # those whose bytes go through this process
 
     def __enter__(self) -> Arrival:
         # What was under way for the same ranks is superseded.
@@ -245,14 +378,13 @@ class Arrival:
 
     def allocate(self, rank: int) -> NDArray[np.uint8]:
         """Memory for a part, of any content."""
-        nbytes = self._delivery.size(rank)
-        segment = self._holdings.segment(self._key(rank), nbytes)
-        home = np.empty(nbytes, np.uint8) if segment is None else segment
+        home = self._holdings.home(self._key(rank), self._delivery.size(rank))
         part = self._parts[rank] = self._holdings.part(self._delivery, rank, home)
+        self._to_fill.add(rank)
         return part.memory
 
     def segments(self, written: Mapping[int, str]) -> dict[int, str]:
-        """Files in the arena for the parts, by rank; without those for which there are none.
+        """Files to map for the parts, by rank; without those for which there are none.
 
         Parameters
         ----------
@@ -261,12 +393,15 @@ class Arrival:
         """
         paths = {}
         for rank in self._delivery.ranks:
-            key, size, home = self._key(rank), self._delivery.size(rank), None
+            key, size = self._key(rank), self._delivery.size(rank)
+            home: Home | None = None
             if rank in written:
                 home = self._holdings.lent_part(written[rank], key, size)
             if home is None:
-                home = self._holdings.segment(key, size)
-            if home is not None:
+                home = self._holdings.home(key, size)
+            if not isinstance(home, Segment):
+                self._holdings.drop([home], settled=True)
+            else:
                 self._parts[rank] = self._holdings.part(self._delivery, rank, home)
                 paths[rank] = home.path
         return paths
@@ -279,8 +414,11 @@ class Arrival:
                 return rank
             if not holdings.expects(self._delivery.version):
                 return rank
-        before = [holdings.parts.get(self._key(rank)) for rank in self._parts]
-        holdings.parts.update({self._key(rank): part for rank, part in self._parts.items()})
+        for rank in self._to_fill & self._parts.keys():
+            part = self._parts[rank]
+            if isinstance(part.home, Segment):
+                self._parts[rank] = replace(part, home=part.home.complete())
+        before = holdings.enter({self._key(rank): part for rank, part in self._parts.items()})
         self._parts = {}
-        holdings.drop([part.home for part in before if part is not None], settled=True)
+        holdings.drop([part.home for part in before], settled=True)
         return None

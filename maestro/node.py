@@ -6,10 +6,17 @@ extension of its worker.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import dask
+import numpy as np
+from dask.utils import parse_bytes, parse_timedelta
 from distributed import Status, Worker
 from distributed.comm.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -19,13 +26,17 @@ from maestro.arena import Arena, default_parent, reap
 from maestro.bringing import Delivery, Taking, take_at_once
 from maestro.buffers import Buffers, keep_freed_memory
 from maestro.config import get_bytes, get_number, get_path
-from maestro.errors import ProtocolError, to_wire
+from maestro.errors import MaestroError, PoolFullError, ProtocolError, to_wire
+from maestro.footprint import Footprint
 from maestro.holdings import Arrival, Holdings
 from maestro.offload import off_loop
 from maestro.pulling import Giving, Request
+from maestro.spilling import Spill
 from maestro.ways import Ways
 
 __all__ = ["Node", "NodePlugin"]
+
+logger = logging.getLogger("maestro.node")
 
 
 class NodePlugin(WorkerPlugin):
@@ -69,12 +80,12 @@ class Node:
     holdings: Holdings
 
     def __init__(self, worker: Worker) -> None:
-        self.limit = int(
-            (worker.memory_manager.memory_limit or MEMORY_LIMIT) * get_number("node.memory")
-        )
+        memory = worker.memory_manager.memory_limit or MEMORY_LIMIT
+        self.limit = int(memory * get_number("node.memory"))
+        self._footprint = Footprint(memory)
         self.buffers = Buffers(get_bytes("transfer.in-flight"))
         keep_freed_memory()
-        self.ways = Ways(worker.rpc, self._lives)
+        self.ways = Ways(worker.rpc, self._lives, memory, self._footprint.may_map)
         self.reports: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._worker = worker
         self._closed = False
@@ -88,15 +99,39 @@ class Node:
             maestro_take=self.take,
             maestro_where=self.where,
         )
+        monitored = dask.config.get("distributed.worker.memory.monitor-interval")
+        self._trim(parse_timedelta(monitored) / 2)
+
+    def _trim(self, interval: float) -> None:
+        """Do so time and again, before Dask looks."""
+        self._trimming = asyncio.get_running_loop().call_later(interval, self._trim, interval)
+        if hasattr(self, "holdings"):
+            self._footprint.trim((self.ways.mappings, self.holdings.mappings), self.ways.memory)
 
     def enlist(self, pool: str) -> dict[str, Any]:
         """Be a node of a pool, whose name no other has; say how many bytes this one may hold."""
         if not hasattr(self, "holdings"):
             parent = get_path("arena.directory") or default_parent()
-            reap(parent)
             arena = Arena(parent, pool, self.limit)
-            self.holdings = Holdings(arena, get_bytes("transfer.map-from"))
+            spill = self._spill(pool)
+            reap(parent)  # now that a dead node of this pool need not fear for what it has left
+            self.holdings = Holdings(arena, get_bytes("transfer.map-from"), spill)
+            self.limit += 0 if spill is None else spill.limit
         return {"limit": self.limit}
+
+    def _spill(self, pool: str) -> Spill | None:
+        """Where parts go that memory has no room for, if any are to go there."""
+        limit = int(parse_bytes(dask.config.get("maestro.node.spill.limit")))
+        if limit <= 0:
+            return None
+        parent = get_path("node.spill.directory") or Path(tempfile.gettempdir())
+        try:
+            spill = Spill(parent, pool, limit)
+        except OSError as error:
+            logger.warning("Nothing goes to the disk, for there is no %s: %s", parent, error)
+            return None
+        reap(parent)
+        return spill
 
     def hello(self) -> dict[str, str]:
         """Say where programs of this host find the parts, and what proves that they are there."""
@@ -111,11 +146,12 @@ class Node:
             return False
 
     def close(self) -> None:
-        """Leave nothing on this host; what programs have mapped stays valid."""
+        """Leave no more than other nodes of this host may adopt; what is mapped stays valid."""
         self._closed = True
+        self._trimming.cancel()
         self.ways.close()
         if hasattr(self, "holdings"):
-            self.holdings.arena.close()
+            self.holdings.close()
 
     async def give(self, comm: Comm, request: dict[str, Any]) -> Any:
         """Stream to a program what it wants of the parts; see `maestro.pulling`."""
@@ -125,7 +161,9 @@ class Node:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         else:
-            await Giving(comm, wanted, self.holdings.parts, self.buffers).serve()
+            ranks = np.unique(wanted.pairs[:, 1]).tolist()
+            with self.holdings.reading(wanted.version, ranks):
+                await Giving(comm, wanted, self.holdings.parts, self.buffers).serve()
         return Status.dont_reply
 
     def where(self, version: int, ranks: Sequence[int]) -> dict[int, tuple[str, int, int]]:
@@ -136,6 +174,7 @@ class Node:
         """Store the parts that a program streams, or sends at once; see `maestro.bringing`."""
         try:
             coming = Delivery.from_words(delivery)
+            await self._make_room(coming)
             with Arrival(self.holdings, coming) as arrival:
                 if data is None:
                     await Taking(comm, coming, self.buffers, arrival).serve()
@@ -143,7 +182,7 @@ class Node:
                     missing = take_at_once(coming, data, arrival)
                     stored = {"stored": True} if missing is None else {"missing": missing}
                     await comm.write(stored)
-        except ProtocolError as error:
+        except MaestroError as error:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         return Status.dont_reply
@@ -189,8 +228,17 @@ class Node:
         except ProtocolError as error:
             return {"error": to_wire(error)}
         with Arrival(self.holdings, coming) as arrival:
-            placed = await off_loop(False, arrival.segments, written or {})
+            try:
+                placed = await off_loop(False, arrival.segments, written or {})
+            except PoolFullError as error:
+                return {"error": to_wire(error)}
             return {"placed": {} if arrival.enter() is not None else placed}
+
+    async def _make_room(self, coming: Delivery) -> None:
+        """Have parts go to the disk for others to come, in a thread."""
+        nbytes = sum(map(coming.size, coming.ranks))
+        if not self.holdings.fits(nbytes):
+            await off_loop(False, self.holdings.make_room, nbytes)
 
     async def free(self, version: int, ranks: Sequence[int], settled: bool) -> None:
         """Drop parts, also those that are on their way here."""

@@ -121,6 +121,7 @@ async def put(
                 left.append(rank)
             else:
                 _copy_part(memory, parts[rank], layout, rank)
+                ways.mappings.mark_filled(answer["placed"][rank])
         return left
 
     return await off_loop(False, copy)

@@ -26,6 +26,7 @@ from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
 from maestro.bringing import Delivery
 from maestro.buffers import keep_freed_memory
+from maestro.errors import PoolFullError
 from maestro.lending import Lent
 from maestro.network import Network, terms
 from maestro.offload import SMALL, compiled, off_loop
@@ -105,6 +106,8 @@ async def store(
     ------
     DataLostError, PoolTimeoutError
         If a node is gone or silent before it has everything.
+    PoolFullError
+        If a node has less room than it said: its disk is full.
     """
     ranks: defaultdict[str, list[int]] = defaultdict(list)
     for rank, node in places.items():
@@ -138,7 +141,10 @@ async def store(
         if left:
             await network.bring(node, delivery(left), parts)
 
-    await _so_many(agreed.streams, (partial(bring, node) for node in ranks))
+    try:
+        await _so_many(agreed.streams, (partial(bring, node) for node in ranks))
+    except PoolFullError as error:
+        raise PoolFullError(f"CDO {source.name!r}: {error}") from None
 
 
 async def fetch(

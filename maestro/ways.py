@@ -31,6 +31,10 @@ class Ways:
         Dask's connections.
     lives : callable
         Whether the pool still has the node of an address; a coroutine function.
+    memory_limit : int
+        Bytes of memory that this program may use.
+    mapped : int, optional
+        Bytes of the nodes' memory that may be in this process at once; without limit by default.
 
     Attributes
     ----------
@@ -40,10 +44,16 @@ class Ways:
         Where demanded arrays lie.
     """
 
-    def __init__(self, rpc: ConnectionPool, lives: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        rpc: ConnectionPool,
+        lives: Callable[[str], Awaitable[bool]],
+        memory_limit: int = MEMORY_LIMIT,
+        mapped: int | None = None,
+    ) -> None:
         self.rpc, self.lives = rpc, lives
-        self.mappings = Mappings()
-        self.memory = Recycler(int(MEMORY_LIMIT * get_number("memory.keep")))
+        self.mappings = Mappings(mapped)
+        self.memory = Recycler(int(memory_limit * get_number("memory.keep")))
         self._proven: dict[str, bool] = {}
         self._lenders: dict[str, Lender] = {}
 

@@ -7,6 +7,7 @@ import itertools
 import mmap
 import os
 import shutil
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -31,6 +32,8 @@ class Arena:
         Which pool the node is of.
     limit : int
         Bytes that segments in use and segments kept may take together; in use they may take more.
+    keep : bool
+        Whether segments that are not in use are kept. In memory that saves touching them again.
 
     Attributes
     ----------
@@ -53,21 +56,22 @@ class Arena:
     >>> arena.close()
     """
 
-    def __init__(self, parent: Path, pool: str, limit: int) -> None:
+    def __init__(self, parent: Path, pool: str, limit: int, keep: bool = True) -> None:
         self.limit = limit
         self.used = 0
         self.kept = 0
         root, self._share = places.pool_directory(parent, pool)
         directory, self._own, self.token = places.node_directory(root)
         self.directory = str(directory)
+        self._keep = keep
         self._adopted: list[tuple[Path, places.Lock]] = []
         self._names = itertools.count()
         self._generations = itertools.count(1)
         self._free: dict[int, list[Segment]] = {}
         self._lock = ThreadLock()
 
-    def reserve(self, nbytes: int, version: int, rank: int) -> Segment:
-        """A segment for a part; its pages are there, whatever they contain.
+    def reserve(self, nbytes: int, version: int, rank: int, lent: bool = False) -> Segment:
+        """A segment for a part, or to be lent; its pages are there, whatever they contain.
 
         Raises
         ------
@@ -77,21 +81,29 @@ class Arena:
         with self._lock:
             segment = self._kept_segment(nbytes) or self._new_segment(nbytes)
             self.used += segment.capacity
-        return self.reuse(segment, nbytes, version, rank)
+        return self.reuse(replace(segment, lent=lent), nbytes, version, rank)
 
-    def reuse(self, segment: Segment, nbytes: int, version: int, rank: int) -> Segment:
+    def reuse(
+        self, segment: Segment, nbytes: int, version: int, rank: int, filled: bool = False
+    ) -> Segment:
         """The same segment in another use."""
         with self._lock:
             generation = next(self._generations)
         return replace(
-            segment, generation=generation, version=version, rank=rank, nbytes=nbytes
+            segment,
+            generation=generation,
+            version=version,
+            rank=rank,
+            nbytes=nbytes,
+            filled=filled,
         ).stamp()
 
     def release(self, segment: Segment) -> None:
         """Take back a segment that nobody writes to any more; readers see that it is gone."""
+        segment = replace(segment, lent=False)
         with self._lock:
             self.used -= segment.capacity
-            if self._make_room(segment.capacity):
+            if self._keep and self._make_room(segment.capacity):
                 self._free.setdefault(segment.capacity, []).append(segment.cleared())
                 self.kept += segment.capacity
             else:
@@ -118,32 +130,49 @@ class Arena:
         Returns
         -------
         list of Segment
-            What was found of them.
+            What was found of them, with all their bytes.
+
+        Raises
+        ------
+        BlockingIOError
+            If the node lives.
         """
         dead = Path(directory)
         if dead.parent != Path(self.directory).parent:
             return []
         try:
             self._adopted.append((dead, places.Lock(dead)))
-        except OSError:  # it lives, or there is nothing left of it
+        except FileNotFoundError:  # there is nothing left of it
             return []
-        found = []
+        found: dict[tuple[int, int], Segment] = {}
         for path in dead.iterdir():
-            if not path.name.isdecimal():
-                continue
-            segment = Segment.found(str(path))
-            if segment.generation and wanted.get((segment.version, segment.rank)) == segment.nbytes:
-                found.append(segment)
-            else:
-                _drop(segment)
+            if path.name.isdecimal():
+                segment = _found(path)
+                part = segment.version, segment.rank
+                if segment.filled and wanted.get(part) == segment.nbytes and part not in found:
+                    found[part] = segment
+                elif segment.filled and not segment.lent:
+                    _drop(segment)
+                else:  # somebody may still write there
+                    path.unlink()
         with self._lock:
-            self.used += sum(segment.capacity for segment in found)
-        return found
+            self.used += sum(segment.capacity for segment in found.values())
+            latest = max((segment.generation for segment in found.values()), default=0)
+            self._generations = itertools.count(max(next(self._generations), latest + 1))
+        return list(found.values())
 
     def close(self) -> None:
-        """Clear everything away. Who has it mapped keeps what is there."""
+        """Let go of everything. Who has it mapped keeps what is there.
+
+        Parts that are in use are left to whoever adopts them; what nobody does is cleared away with
+        the pool, by the last of its nodes on this host.
+        """
+        with self._lock:
+            while self._drop_one():
+                pass
         for directory, lock in (*self._adopted, (Path(self.directory), self._own)):
-            shutil.rmtree(directory, ignore_errors=True)
+            if not self.used:
+                shutil.rmtree(directory, ignore_errors=True)
             lock.release()
         self._share.release()
         places.reap(Path(self.directory).parent.parent)
@@ -202,6 +231,13 @@ def _make(path: str, size: int) -> None:
         raise
     finally:
         os.close(file)
+
+
+def _found(path: Path) -> Segment:
+    try:
+        return Segment.found(str(path))
+    except struct.error:  # its node died as it made it
+        return Segment(str(path), 0)
 
 
 def _drop(segment: Segment) -> None:

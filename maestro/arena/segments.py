@@ -7,13 +7,16 @@ import os
 import struct
 from dataclasses import dataclass, replace
 
-__all__ = ["CLEAR", "HEADER", "Segment", "read_header"]
+__all__ = ["CLEAR", "HEADER", "Segment", "mark_filled", "read_header"]
 
 #: Bytes before those of the part; a page, so that the part begins on one.
 HEADER = mmap.PAGESIZE
 
-#: Generation, version, rank and bytes of the part.
-_FIELDS = struct.Struct("<4q")
+#: Generation, version, rank and bytes of the part; whether it is there; whether a program was lent
+#: the segment.
+_FIELDS = struct.Struct("<6q")
+_FILLED = struct.Struct("<q")
+_FILLED_AT = 4 * 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class Segment:
         read is what was looked for. 0 while the segment waits to be used again.
     version, rank, nbytes : int
         The part that is in it.
+    filled : bool
+        Whether the part's bytes are all there. Whoever writes them says so in the header, so it is
+        known of a segment that was `found`, and of no other.
+    lent : bool
+        Whether it is a program's memory, as long as that program likes: it may be a part as well,
+        but its bytes must stay where they are.
     """
 
     path: str
@@ -40,33 +49,49 @@ class Segment:
     version: int = 0
     rank: int = 0
     nbytes: int = 0
+    filled: bool = False
+    lent: bool = False
 
     def stamp(self) -> Segment:
         """Write the header."""
         file = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.pwrite(file, _FIELDS.pack(self.generation, self.version, self.rank, self.nbytes), 0)
+            part = self.version, self.rank, self.nbytes, self.filled, self.lent
+            os.pwrite(file, _FIELDS.pack(self.generation, *part), 0)
         finally:
             os.close(file)
         return self
 
     def cleared(self) -> Segment:
         """The same without a part; what still looks for the part in it will not find it."""
-        return replace(self, generation=0, version=0, rank=0, nbytes=0).stamp()
+        return replace(self, generation=0, version=0, rank=0, nbytes=0, filled=False).stamp()
+
+    def complete(self) -> Segment:
+        """The same with all of the part's bytes there."""
+        return replace(self, filled=True).stamp()
 
     @classmethod
     def found(cls, path: str) -> Segment:
         """The segment that lies in a file."""
         with open(path, "rb") as file:
-            fields = _FIELDS.unpack(file.read(_FIELDS.size))
-            return cls(path, os.fstat(file.fileno()).st_size - HEADER, *fields)
+            generation, version, rank, nbytes, filled, lent = _FIELDS.unpack(
+                file.read(_FIELDS.size)
+            )
+            capacity = os.fstat(file.fileno()).st_size - HEADER
+            part = generation, version, rank, nbytes
+            return cls(path, capacity, *part, bool(filled), bool(lent))
 
 
 #: A header of no use.
-CLEAR = _FIELDS.pack(0, 0, 0, 0)
+CLEAR = bytes(_FIELDS.size)
 
 
 def read_header(memory: bytes | memoryview) -> tuple[int, int, int, int]:
     """Generation, version, rank and bytes, as they stand in the first bytes of a segment."""
-    generation, version, rank, nbytes = _FIELDS.unpack_from(memory)
+    generation, version, rank, nbytes, _, _ = _FIELDS.unpack_from(memory)
     return generation, version, rank, nbytes
+
+
+def mark_filled(memory: memoryview) -> None:
+    """Say in a segment's first bytes that its part is there."""
+    _FILLED.pack_into(memory, _FILLED_AT, True)

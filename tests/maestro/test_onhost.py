@@ -33,13 +33,16 @@ DTYPES = ["u1", ">i2", "f4", "c16", "S3", [("a", "u1"), ("b", "f8")]]
 
 
 @contextmanager
-def pool(workers, directory, **options):
+def pool(workers, directory, memory_limit="auto", **options):
     """A pool of processes with an arena of its own, and an app."""
     config = {"maestro.arena.directory": str(directory), **options}
     with dask.config.set(config):
         with (
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=memory_limit,
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             maestro.connect(cluster, component="test") as app,
         ):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from maestro.arena import Arena, Mappings, Recycler, is_same_host, places, reap
 from maestro.arena import arena as module
+from maestro.arena.mappings import resident
 
 KIB = 1 << 10
 SPAWN = multiprocessing.get_context("spawn")
@@ -123,8 +124,22 @@ def test_nobody_else_may_look(arena):
 def test_segments_of_a_living_node_are_not_adopted(tmp_path, arena):
     other = Arena(tmp_path, "pool", 1 << 20)
     segment = other.reserve(64 * KIB, 1, 0)
-    assert arena.adopt(other.directory, {(1, 0): segment.nbytes}) == []
+    with pytest.raises(BlockingIOError):
+        arena.adopt(other.directory, {(1, 0): segment.nbytes})
     other.close()
+
+
+def test_what_a_node_that_closes_has_in_use_is_left_to_be_adopted(tmp_path, arena):
+    other = Arena(tmp_path, "pool", 1 << 20)
+    segment = other.reserve(64 * KIB, 1, 0).complete()
+    other.release(other.reserve(100 * KIB, 1, 1))
+    other.close()
+    (adopted,) = arena.adopt(other.directory, {(1, 0): segment.nbytes})
+    assert adopted == segment
+    arena.release(adopted)
+    empty = Arena(tmp_path, "pool", 1 << 20)
+    empty.close()
+    assert not Path(empty.directory).exists()
 
 
 def _die(parent, pool, sizes, found):
@@ -133,6 +148,7 @@ def _die(parent, pool, sizes, found):
     for rank, size in enumerate(sizes):
         segment = arena.reserve(size, 5, rank)
         mappings.attach(segment.path, size)[...] = rank + 1
+        mappings.mark_filled(segment.path)
     found.put(arena.directory)
     found.close()
     found.join_thread()
@@ -160,6 +176,49 @@ def test_what_a_killed_node_left_is_adopted(tmp_path, arena):
     assert len([name for name in os.listdir(directory) if name.isdecimal()]) == 2
     arena.release(found[0])
     assert arena.reserve(found[0].nbytes, 6, 0).path == found[0].path
+
+
+def test_only_what_is_all_there_is_adopted_and_what_may_be_written_to_keeps_its_bytes(
+    tmp_path, arena
+):
+    other = Arena(tmp_path, "pool", 1 << 20)
+    mappings = Mappings()
+    half = other.reserve(64 * KIB, 1, 0)  # its producer is at it
+    lent = other.reserve(64 * KIB, 0, 0, lent=True)
+    offered = other.reuse(other.reserve(64 * KIB, 0, 0, lent=True), 64 * KIB, 1, 1, filled=True)
+    withdrawn = other.reuse(other.reserve(64 * KIB, 0, 0, lent=True), 64 * KIB, 1, 2, filled=True)
+    memory = [mappings.attach(s.path, s.nbytes) for s in (half, lent, offered, withdrawn)]
+    for each in memory:
+        each[...] = 7
+    withdrawn.cleared()
+    other.close()
+    wanted = dict.fromkeys([(1, 0), (0, 0), (1, 1), (1, 2)], 64 * KIB)
+    (adopted,) = arena.adopt(other.directory, wanted)
+    assert adopted.path == offered.path
+    assert adopted.lent
+    assert not any(Path(s.path).exists() for s in (half, lent, withdrawn))
+    assert all((each == 7).all() for each in memory)
+
+
+def test_what_is_adopted_is_used_again_under_a_number_it_never_had(tmp_path, arena):
+    other = Arena(tmp_path, "pool", 1 << 20)
+    for rank in range(5):
+        segment = other.reserve(64 * KIB, 1, rank).complete()
+    other.close()
+    (adopted,) = arena.adopt(other.directory, {(1, 4): segment.nbytes})
+    arena.release(adopted)
+    again = arena.reserve(64 * KIB, 2, 0)
+    assert again.path == adopted.path
+    assert again.generation > adopted.generation
+
+
+def test_a_segment_that_its_node_died_making_is_cleared_away(tmp_path, arena):
+    other = Arena(tmp_path, "pool", 1 << 20)
+    other.reserve(64 * KIB, 1, 0)
+    Path(other.directory, "99").touch()
+    other.close()
+    assert arena.adopt(other.directory, {}) == []
+    assert not [name for name in os.listdir(other.directory) if name.isdecimal()]
 
 
 def test_what_a_killed_pool_left_is_cleared_away_and_no_more(tmp_path, arena):
@@ -217,6 +276,37 @@ def test_mappings_are_kept_while_their_files_are_there(arena):
         mappings.attach(segment.path, segment.nbytes)
     assert len(mappings) < 80
     assert (first == 5).all()
+
+
+def test_pages_are_put_out_of_the_process_and_come_back(arena):
+    """What Dask's memory monitor would count, too."""
+    arena.limit = 1 << 30
+    size = 64 << 20
+    segment = arena.reserve(size, 1, 0)
+    mappings = Mappings(limit=size)
+    memory = mappings.attach(segment.path, size)
+    memory[...] = 7
+    _, before = resident()
+    mappings.empty()
+    pages, shared = resident()
+    assert shared <= before - size
+    assert shared <= pages
+    assert (memory == 7).all()
+    assert resident()[1] >= before - (1 << 20)
+
+
+def test_mappings_know_how_much_they_are(arena):
+    mappings = Mappings()
+    segments = [arena.reserve(64 * KIB, 1, rank) for rank in range(3)]
+    for segment in segments:
+        mappings.attach(segment.path, 10)
+    size = os.stat(segments[0].path).st_size
+    assert mappings.nbytes == 3 * size
+    mappings.forget(segments[1].path)
+    mappings.forget(segments[1].path)
+    assert mappings.nbytes == 2 * size
+    mappings.clear()
+    assert mappings.nbytes == 0
 
 
 def test_mappings_of_what_is_gone_or_too_small_are_refused(arena):

@@ -1,0 +1,241 @@
+"""Parts on disk: what goes there, what does not, what is read there, and what if it is full."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import maestro
+from layouts import Distribution
+from maestro.arena import Arena
+from maestro.bringing import Delivery
+from maestro.errors import PoolFullError
+from maestro.holdings import Arrival, Holdings
+from maestro.spilling import Spill
+from tests.maestro import programs
+from tests.maestro.conftest import check
+from tests.maestro.test_onhost import pool
+
+KIB = 1 << 10
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Room:
+    """What a node holds, with little memory and little disk."""
+
+    def __init__(self, directory, memory, disk, map_from=PAGE):
+        self.arena = Arena(directory, "pool", memory)
+        self.spill = Spill(directory / "disk", "pool", disk)
+        self.holdings = Holdings(self.arena, map_from, self.spill)
+
+    def bring(self, version, *sizes):
+        """Store a part of so many bytes for each rank, all of them of the value of the version."""
+        layout = Distribution((sum(sizes),), (len(sizes),))
+        assert all(layout.local_size(rank) == size for rank, size in enumerate(sizes))
+        delivery = Delivery(version, layout, 1, tuple(range(len(sizes))), 1 << 20, 1, 1.0)
+        with Arrival(self.holdings, delivery) as arrival:
+            for rank in delivery.ranks:
+                arrival.allocate(rank)[...] = version % 251
+            assert arrival.enter() is None
+
+    def on_disk(self):
+        return {k for k, part in self.holdings.parts.items() if self.where(part) == "disk"}
+
+    def where(self, part):
+        if isinstance(part.home, np.ndarray):
+            return "own"
+        return "disk" if self.spill.owns(part.home) else "arena"
+
+    def drop(self, version, *ranks):
+        self.holdings.drop(self.holdings.take_out(version, ranks, True), True)
+
+    def check(self):
+        used = {"own": 0, "disk": 0, "arena": 0}
+        for (version, _), part in self.holdings.parts.items():
+            assert (part.memory == version % 251).all()
+            home = part.home
+            used[self.where(part)] += getattr(home, "capacity", home.nbytes)
+        assert used["own"] == self.holdings.own
+        assert used["arena"] == self.arena.used
+        assert used["disk"] == self.spill.used <= self.spill.limit
+        in_memory = [p for p in self.holdings.parts.values() if self.where(p) != "disk"]
+        assert sum(part.nbytes for part in in_memory) <= self.arena.limit
+        files = [p for p in Path(self.spill.files.directory).iterdir() if p.name.isdecimal()]
+        assert len(files) == len(self.on_disk())
+
+    def close(self):
+        self.holdings.close()
+
+
+@pytest.fixture
+def room(tmp_path):
+    room = Room(tmp_path, 4 * PAGE, 8 * PAGE)
+    yield room
+    room.check()
+    room.close()
+    assert [path.name for path in tmp_path.rglob("*")] == ["disk"]
+
+
+def test_what_was_used_the_longest_ago_goes_first(room):
+    for version in range(4):
+        room.bring(version, PAGE)
+    room.holdings.where(0, [0])
+    with room.holdings.reading(1, [0]):
+        pass
+    room.bring(4, PAGE)
+    assert room.on_disk() == {(2, 0)}
+    room.bring(5, 2 * PAGE)
+    assert room.on_disk() == {(2, 0), (3, 0), (0, 0)}
+
+
+def test_what_is_read_stays_where_it_is(room):
+    for version in range(4):
+        room.bring(version, PAGE)
+    with room.holdings.reading(0, [0]):
+        room.bring(4, PAGE)
+        assert room.on_disk() == {(1, 0)}
+
+
+def test_what_is_written_to_stays_where_it_is(room):
+    """What a producer is at, and what it was lent."""
+    layout = Distribution((PAGE,))
+    delivery = Delivery(0, layout, 1, (0,), 1 << 20, 1, 1.0)
+    path = room.holdings.lend(PAGE)
+    with Arrival(room.holdings, delivery) as arrival:  # mapped, and filled by nobody yet
+        arrival.segments({})
+        arrival.enter()
+    lent = Delivery(1, layout, 1, (0,), 1 << 20, 1, 1.0)
+    with Arrival(room.holdings, lent) as arrival:
+        assert arrival.segments({0: path}) == {0: path}
+        arrival.enter()
+    room.holdings.parts[1, 0].memory[...] = 1
+    room.bring(2, PAGE)
+    room.bring(3, PAGE)
+    room.bring(4, 2 * PAGE)
+    assert room.on_disk() == {(2, 0), (3, 0)}
+    room.bring(5, PAGE)
+    room.bring(6, 2 * PAGE)
+    assert {(0, 0), (1, 0)}.isdisjoint(room.on_disk())
+    room.holdings.give_back(path)
+    room.holdings.parts[0, 0].memory[...] = 0
+
+
+def test_what_is_larger_than_all_memory_goes_to_the_disk_at_once(room):
+    room.bring(1, 6 * PAGE)
+    assert room.on_disk() == {(1, 0)}
+
+
+def test_small_parts_go_to_the_disk_as_well(room):
+    sizes = [PAGE // 4] * 16
+    room.bring(1, *sizes)
+    assert room.holdings.own == 4 * PAGE
+    room.bring(2, 2 * PAGE)
+    assert len(room.on_disk()) == 8
+
+
+def test_a_full_disk_is_an_error_and_changes_nothing(room):
+    for version in range(3):
+        room.bring(version, 4 * PAGE)
+    before = dict(room.holdings.parts)
+    with pytest.raises(PoolFullError, match=r"rank 0: no room for its \d+ bytes: .*0 of \d+ bytes"):
+        room.bring(3, 4 * PAGE)
+    assert room.holdings.parts == before
+
+
+def test_a_disk_with_less_room_than_was_thought(room, monkeypatch):
+    """The same where the system says so, in the middle of it."""
+    room.bring(0, 4 * PAGE)
+    before = dict(room.holdings.parts)
+
+    def full(file, start, size):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("maestro.arena.arena.os.posix_fallocate", full)
+        with pytest.raises(PoolFullError, match=r"rank 0: no room .*No space left on device"):
+            room.bring(1, 2 * PAGE)
+    assert room.holdings.parts == before
+
+
+def test_a_disk_that_fails_while_it_is_written_to(room, monkeypatch):
+    room.bring(0, 4 * PAGE)
+    with monkeypatch.context() as patch:
+        patch.setattr("maestro.spilling._copy", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
+        with pytest.raises(OSError, match="EIO"):
+            room.bring(1, 2 * PAGE)
+    assert room.on_disk() == set()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 2 * PAGE))
+def test_any_parts_in_any_order(randomness: random.Random, map_from):
+    """Never more memory or disk than there is, and every byte where it is looked for."""
+    with tempfile.TemporaryDirectory() as directory:
+        room = Room(Path(directory), 4 * PAGE, 12 * PAGE, map_from)
+        for version in range(30):
+            if randomness.random() < 0.3 and room.holdings.parts:
+                key = randomness.choice(sorted(room.holdings.parts))
+                room.drop(*key)
+            elif randomness.random() < 0.3 and room.holdings.parts:
+                version, rank = randomness.choice(sorted(room.holdings.parts))
+                room.holdings.where(version, [rank])
+            else:
+                before = dict(room.holdings.parts)
+                sizes = [randomness.choice([1, 100, PAGE, PAGE + 1, 3 * PAGE])]
+                try:
+                    room.bring(version, *sizes * randomness.randint(1, 3))
+                except PoolFullError:
+                    assert room.holdings.parts.keys() == before.keys()
+                    assert room.spill.used + 9 * PAGE > room.spill.limit
+            room.check()
+        room.close()
+
+
+# In a pool
+
+MEMORY = 1 << 30
+ROWS = Distribution((256, 128, 4), (4, 1, 1))  # 1 MiB
+COLUMNS = Distribution(ROWS.shape, (1, 3, 1), order="F")
+ARRAY = programs.field(ROWS)
+
+
+def small_pool(tmp_path, disk):
+    for name in ("arena", "disk"):
+        (tmp_path / name).mkdir()
+    options = {
+        "maestro.node.memory": 1.5 * (1 << 20) / MEMORY,
+        "maestro.node.spill.limit": disk,
+        "maestro.node.spill.directory": str(tmp_path / "disk"),
+    }
+    return pool(1, tmp_path / "arena", MEMORY, **options)
+
+
+def test_a_full_pool_spills_and_everything_can_be_had(tmp_path):
+    with small_pool(tmp_path, "8 MiB") as app:
+        (limit,) = {node["limit"] for node in app.pool.nodes.values()}
+        assert limit == (3 << 19) + (8 << 20)
+        for number in range(6):
+            app.offer(f"t{number}", ROWS.split(ARRAY + number), ROWS)
+        assert sum(1 for path in (tmp_path / "disk").rglob("*") if path.name.isdecimal()) >= 18
+        for number in range(6):
+            want = app.declare(f"t{number}", COLUMNS)
+            parts = want.demand(timeout=60)
+            for part, wanted in zip(parts, COLUMNS.split(ARRAY + number), strict=True):
+                assert np.array_equal(part, wanted)
+            assert {transfer.transport for transfer in want.report.transfers} == {"host"}
+        with dask.config.set({"maestro.transfer.same-host": False}):
+            for number in range(6):
+                assert np.array_equal(app.demand(f"t{number}"), ARRAY + number)
+        check(app)
+        with pytest.raises(maestro.PoolFullError, match="'x': no room for 4 parts"):
+            app.offer("x", [np.zeros((256, 512))] * 4, Distribution((1024, 512), (4, 1)))
+        check(app)
+    assert not list((tmp_path / "disk").iterdir())

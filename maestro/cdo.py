@@ -566,7 +566,13 @@ class Cdo:
                 take(rank, parts.pop(rank))
 
         report.transfers = await transfer.fetch(
-            self._link.ways, source, found["nodes"], target, parts, arrived, region
+            self._link.ways,
+            source,
+            transfer.Whereabouts(found["nodes"]),
+            target,
+            parts,
+            arrived,
+            region,
         )
         if take is not None:
             return None

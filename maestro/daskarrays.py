@@ -297,7 +297,8 @@ async def _filled(
     ways: Ways, source: transfer.Source, nodes: Sequence[str], layout: Distribution, rank: int
 ) -> tuple[Any, list[Transfer]]:
     part = ways.empty_part(layout, rank, source.dtype, source.name)
-    moved = await transfer.fetch(ways, source, nodes, layout, {rank: part}, lambda _: None)
+    where = transfer.Whereabouts(nodes)
+    moved = await transfer.fetch(ways, source, where, layout, {rank: part}, lambda _: None)
     return part, moved
 
 

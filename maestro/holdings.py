@@ -130,6 +130,9 @@ class Holdings:
     def reading(self, version: int, ranks: Iterable[int]) -> Iterator[None]:
         """Leave parts where they are for as long as they are read here."""
         keys = [(version, rank) for rank in ranks]
+        if self.spill is None:
+            yield
+            return
         with self._lock:
             self._reading.update(keys)
         try:
@@ -141,6 +144,8 @@ class Holdings:
                 self._touch(key)
 
     def _touch(self, key: Key) -> None:
+        if self.spill is None:
+            return
         with self._lock:
             if key in self._in_memory:
                 self._in_memory.move_to_end(key)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import numpy as np
 from dask.utils import parse_bytes, parse_timedelta
 from distributed import Status, Worker
 from distributed.comm.core import Comm
@@ -161,8 +160,7 @@ class Node:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         else:
-            ranks = np.unique(wanted.pairs[:, 1]).tolist()
-            with self.holdings.reading(wanted.version, ranks):
+            with self.holdings.reading(wanted.version, wanted.held.values()):
                 await Giving(comm, wanted, self.holdings.parts, self.buffers).serve()
         return Status.dont_reply
 

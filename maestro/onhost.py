@@ -31,7 +31,7 @@ from maestro.offload import off_loop
 from maestro.payload import as_bytes, as_part
 from maestro.ways import Ways
 
-__all__ = ["Found", "Moved", "fill", "locate", "put", "worth_mapping"]
+__all__ = ["Displaced", "Found", "Moved", "fill", "locate", "put", "worth_mapping"]
 
 #: Bytes after which those who wait hear which parts are complete.
 NEWS = 64 << 20
@@ -57,6 +57,10 @@ class Found:
     path: str
     generation: int
     array: AnyArray
+
+
+class Displaced(DataLostError):
+    """A part is not where it was: it has left the pool, or was brought to another place."""
 
 
 @dataclass(frozen=True)
@@ -140,27 +144,29 @@ def _copy_part(memory: NDArray[np.uint8], part: AnyArray, layout: Distribution, 
 
 async def locate(
     ways: Ways, node: str, version: int, layout: Distribution, dtype: np.dtype[Any],
-    ranks: Sequence[int], silence: float,
+    held: Mapping[int, int], silence: float,
 ) -> dict[int, Found]:  # fmt: skip
     """Where a node of this host has parts; those that can't be mapped are left out.
 
+    ``held`` are the ranks that are looked for, and for each the rank whose part the node has.
     What is wrong with a node that does not answer is found out by whoever talks to it next.
     """
     try:
         async with asyncio.timeout(silence):
-            answer = await ways.rpc(node).maestro_where(version=version, ranks=list(ranks))
+            answer = await ways.rpc(node).maestro_where(version=version, ranks=list(held.values()))
     except OSError:
         return {}
 
     def attach() -> dict[int, Found]:
         found = {}
-        for rank, (path, nbytes, generation) in answer.items():
+        for rank, holder in held.items():
+            path, nbytes, generation = answer.get(holder, ("", 0, 0))
             try:
                 memory = ways.mappings.attach(path, nbytes)
-                held = ways.mappings.generation(path) == generation
+                there = ways.mappings.generation(path) == generation
             except OSError:
                 continue
-            if held and nbytes == layout.local_size(rank) * dtype.itemsize:
+            if there and nbytes == layout.local_size(rank) * dtype.itemsize:
                 array = as_part(memory, layout.local_shape(rank), dtype, layout.order)
                 found[rank] = Found(node, path, generation, array)
         return found
@@ -203,19 +209,26 @@ async def fill(
 
     Raises
     ------
-    DataLostError
-        If a part was taken out of the pool meanwhile.
+    Displaced
+        If a part is not there any more.
     """
     sequence = _move(way, pairs, found, parts)
     while batch := await off_loop(small, _batch, sequence):
         for source in {each.source for each in batch}:
             part = found[source]
-            if mappings.generation(part.path) != part.generation:
-                raise DataLostError(
-                    f"CDO {name!r}: rank {source} was taken out of the pool, by node {part.node},"
-                    " while it was read"
+            if not _is_there(mappings, part):
+                raise Displaced(
+                    f"CDO {name!r}: rank {source} was taken away, by node {part.node}, while it"
+                    " was read"
                 )
         yield batch
+
+
+def _is_there(mappings: Mappings, part: Found) -> bool:
+    try:
+        return mappings.generation(part.path) == part.generation
+    except OSError:  # the segment is gone, and its mapping was let go
+        return False
 
 
 def _move(

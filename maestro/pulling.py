@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,6 +67,8 @@ class Request:
         Low and high end along each axis, where the target is of a region of the array.
     skip : int
         Slabs of the first pair that are there already.
+    instead : mapping of int to int
+        Source ranks whose own parts are gone, and others whose parts are the same.
     chunk : int
         Bytes of a message at most.
     credit : int
@@ -85,6 +87,13 @@ class Request:
     silence: float
     region: tuple[tuple[int, int], ...] | None = None
     skip: int = 0
+    instead: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def held(self) -> dict[int, int]:
+        """The source ranks, and whose parts are read for them."""
+        sources = np.unique(self.pairs[:, 1]).tolist()
+        return {rank: self.instead.get(rank, rank) for rank in sources}
 
     def plan(self, source: Distribution) -> Plan:
         """The way from a source to what is wanted."""
@@ -127,8 +136,16 @@ class Request:
             region = words["region"]
             if region is not None:
                 region = tuple((int(low), int(high)) for low, high in region)
-            return cls(target=target, pairs=pairs, silence=silence, region=region, **numbers)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            instead = {int(rank): int(other) for rank, other in words["instead"].items()}
+            return cls(
+                target=target,
+                pairs=pairs,
+                silence=silence,
+                region=region,
+                instead=instead,
+                **numbers,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProtocolError(f"request for array bytes: {error!r}") from None
 
 
@@ -172,6 +189,7 @@ class Giving(NodeEnd):
         request, order = self._request, self._request.target.order
         chunk = max(1, min(request.chunk, self._buffers.limit))
         arrays, sequence = self._sequence(chunk)
+        held = request.held
         small = compiled(request.itemsize) and request.size <= SMALL and len(request.pairs) <= FEW
 
         def following() -> tuple[list[Slab], NDArray[np.uint8] | None] | None:
@@ -190,7 +208,7 @@ class Giving(NodeEnd):
         while ahead is not None:
             slabs, data = ahead
             for slab in slabs:
-                if (request.version, slab.source) not in self._parts:
+                if (request.version, held[slab.source]) not in self._parts:
                     raise Missing(slab.source)
             size = nbytes(slabs)
             await self.turn()
@@ -251,8 +269,8 @@ class Giving(NodeEnd):
     def _chosen(self) -> dict[int, Held]:
         """The parts that the request is about."""
         chosen = {}
-        for rank in np.unique(self._request.pairs[:, 1]).tolist():
-            part = self._parts.get((self._request.version, rank))
+        for rank, holder in self._request.held.items():
+            part = self._parts.get((self._request.version, holder))
             if part is None:
                 raise Missing(rank)
             chosen[rank] = part

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import maestro
 from layouts import Distribution
+from maestro import onhost
 from maestro.arena import Arena
 from maestro.bringing import Delivery
 from maestro.errors import PoolFullError
@@ -216,6 +217,34 @@ def small_pool(tmp_path, disk):
         "maestro.node.spill.directory": str(tmp_path / "disk"),
     }
     return pool(1, tmp_path / "arena", MEMORY, **options)
+
+
+def test_what_goes_to_the_disk_while_it_is_read_is_read_there(tmp_path, monkeypatch):
+    move, moved = onhost.move, []
+
+    def spill(*args):
+        move(*args)
+        moved.append(args)
+        if len(moved) == 2:
+            assert app.client.run(_spill_all) == dict.fromkeys(app.pool.nodes, 4)
+
+    with small_pool(tmp_path, "8 MiB") as app:
+        app.offer("t2m", ROWS.split(ARRAY), ROWS)
+        want = app.declare("t2m", COLUMNS)
+        monkeypatch.setattr(onhost, "move", spill)
+        for part, wanted in zip(want.demand(timeout=60), COLUMNS.split(ARRAY), strict=True):
+            assert np.array_equal(part, wanted)
+        assert len(moved) > 12
+        assert want.report.bytes == ARRAY.nbytes
+        check(app)
+
+
+def _spill_all(dask_worker):
+    holdings = dask_worker.extensions["maestro"].holdings
+    number = 0
+    while holdings._spill_oldest():
+        number += 1
+    return number
 
 
 def test_a_full_pool_spills_and_everything_can_be_had(tmp_path):

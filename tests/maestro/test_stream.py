@@ -88,7 +88,8 @@ async def demand(on, what, target, address=None, arrived=lambda rank: None):
     parts = {rank: target.empty(rank, what.dtype) for rank in range(target.size)}
     for part in parts.values():
         naive.fill(part, np.frombuffer(b"\xa5" * part.itemsize, part.dtype)[0])
-    await transfer.fetch(Ways(on.pool, lives), what, nodes, target, parts, arrived)
+    where = transfer.Whereabouts(nodes)
+    await transfer.fetch(Ways(on.pool, lives), what, where, target, parts, arrived)
     return parts
 
 
@@ -368,10 +369,10 @@ def test_a_node_that_is_gone_is_not_waited_for():
                 await offer(on, SOURCE, PARTS)
                 way.cut_after = ARRAY.nbytes // 2
                 parts = {rank: TARGET.empty(rank, "f8") for rank in range(TARGET.size)}
-                nodes = [way.address] * 4
+                where = transfer.Whereabouts([way.address] * 4)
                 with pytest.raises(DataLostError, match="does not answer"):
                     await transfer.fetch(
-                        Ways(on.pool, gone), SOURCE, nodes, TARGET, parts, lambda rank: None
+                        Ways(on.pool, gone), SOURCE, where, TARGET, parts, lambda rank: None
                     )
                 assert way.connections == 1
 
@@ -480,10 +481,9 @@ def test_no_part_waits_for_another():
             target = Distribution(ARRAY.shape, (4, 1, 1), order="F")
             taken = {rank: target.empty(rank, "f8") for rank in range(4)}
             came = []
+            where = transfer.Whereabouts(list(places.values()))
             demand = asyncio.create_task(
-                transfer.fetch(
-                    Ways(on.pool, lives), what, list(places.values()), target, taken, came.append
-                )
+                transfer.fetch(Ways(on.pool, lives), what, where, target, taken, came.append)
             )
             await until(lambda: sorted(came) == [0, 1])
             far.node.buffers.give(held)

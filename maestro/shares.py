@@ -1,0 +1,83 @@
+"""What a demand needs of whom: its pairs of ranks, by the node that holds the source's part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layouts import Distribution, Plan
+
+__all__ = ["Share", "Source", "by_node", "shares"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A version of a CDO, and how its producers hold it."""
+
+    name: str
+    version: int
+    distribution: Distribution
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one node has for the target ranks of a demand.
+
+    Attributes
+    ----------
+    node : str
+        Its address.
+    pairs : int64 array, shape (n, 2)
+        Target and source rank of each pair, by target rank.
+    sizes : int64 array, shape (n,)
+        Bytes of each pair.
+    """
+
+    node: str
+    pairs: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all."""
+        return int(self.sizes.sum())
+
+    def of(self, chosen: NDArray[np.bool_]) -> Share:
+        """Some of the pairs."""
+        return Share(self.node, self.pairs[chosen], self.sizes[chosen])
+
+
+def shares(way: Plan, itemsize: int, nodes: Sequence[str], ranks: Sequence[int]) -> list[Share]:
+    """What each node has for these target ranks.
+
+    Ranks that ask at the same time begin with different nodes.
+    """
+    incoming = [way.incoming(rank) for rank in ranks]
+    sources = [share.sources for share in incoming]
+    target = np.repeat(np.array(ranks, np.int64), [len(found) for found in sources])
+    source = np.concatenate([np.empty(0, np.int64), *sources])
+    sizes = np.concatenate([np.empty(0, np.int64), *(share.bytes(itemsize) for share in incoming)])
+    result = by_node(np.stack([target, source], axis=1), sizes, nodes)
+    first = min(ranks, default=0) % max(len(result), 1)
+    return result[first:] + result[:first]
+
+
+def by_node(
+    pairs: NDArray[np.int64], sizes: NDArray[np.int64], nodes: Sequence[str]
+) -> list[Share]:
+    """Pairs of ranks, in the order given, by the node that holds the source rank's part."""
+    addresses = sorted(set(nodes))
+    number = {address: k for k, address in enumerate(addresses)}
+    holder = np.array([number[address] for address in nodes], np.int64)
+    where = holder[pairs[:, 1]]
+    order = np.argsort(where, kind="stable")
+    return [
+        Share(addresses[int(where[rows[0]])], pairs[rows], sizes[rows])
+        for rows in np.split(order, np.flatnonzero(np.diff(where[order])) + 1)
+        if len(rows)
+    ]

@@ -16,9 +16,12 @@ from .errors import (
     RankError,
     SchemaError,
     SelectorError,
+    StoreError,
+    StoreExistsError,
 )
 from .events import Event
 from .pool import Entry, Pool
+from .programs.archiver import Archiver
 from .report import Report, Transfer
 from .selectors import Selector
 from .subscription import Subscription
@@ -26,6 +29,7 @@ from .subscription import Subscription
 __all__ = [
     "AlreadyOfferedError",
     "App",
+    "Archiver",
     "Attributes",
     "Cdo",
     "DataLostError",
@@ -45,6 +49,8 @@ __all__ = [
     "SchemaError",
     "Selector",
     "SelectorError",
+    "StoreError",
+    "StoreExistsError",
     "Subscription",
     "Transfer",
     "connect",

@@ -201,6 +201,8 @@ class App:
         when: str = "after",
         own: bool = True,
         since: int | None = None,
+        durable: str | None = None,
+        patience: float | None = None,
     ) -> Any:
         """Be told of what happens in the pool.
 
@@ -221,6 +223,13 @@ class App:
             Whether to be told also of what this app does itself.
         since : int, optional
             A serial from which on to be told also of what has happened already.
+        durable : str, optional
+            A name under which the subscription outlives this app, if it dies, for as long as the
+            pool waits for acknowledgements. Whoever subscribes under it then is told again of all
+            that was not acknowledged.
+        patience : float, optional
+            Seconds for which the pool waits for this subscriber while its app lives, instead of
+            ``maestro.events.patience``.
 
         Returns
         -------
@@ -246,8 +255,17 @@ class App:
         Selector(selector)  # what is wrong is said here, before anything is asked
         if when not in WHEN:
             raise ValueError(f"when: got {when!r}, expected 'before' or 'after'")
-        asked = {"selector": selector, "kinds": list(checked_kinds(kinds)), "when": when}
-        return self._link.run(self._subscribe, ack=bool(ack), own=bool(own), since=since, **asked)
+        return self._link.run(
+            self._subscribe,
+            selector=selector,
+            kinds=list(checked_kinds(kinds)),
+            when=when,
+            ack=bool(ack),
+            own=bool(own),
+            since=since,
+            durable=durable,
+            patience=patience,
+        )
 
     def log(self, since: int = 1, most: int | None = None) -> Any:
         """What has happened in the pool, as far as it is kept: a list of events.
@@ -400,6 +418,7 @@ class App:
 
     async def _subscribe(self, **asked: Any) -> Subscription:
         name = uuid4().hex
+        asked = {"durable": None, "patience": None, **asked}
         await self._link.call("subscribe", subscription=name, **asked)
         return Subscription(self._link, name)
 

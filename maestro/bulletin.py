@@ -59,14 +59,19 @@ class Bulletin:
         return self.subscriptions.publish(self.time, kind, name, app, attributes, payload)
 
     def hold(
-        self, call: m.Call, kinds: Iterable[str], name: str, attributes: Mapping[str, Any]
+        self,
+        call: m.Call,
+        kinds: Iterable[str],
+        name: str,
+        attributes: Mapping[str, Any],
+        **payload: Any,
     ) -> bool:
         """Tell of what a call is about to do; whether it has to wait for it."""
         publish = self.subscriptions.publish
         serials = {
             serial
             for kind in kinds
-            if (serial := publish(self.time, kind, name, call.app, attributes, when="before"))
+            if (serial := publish(self.time, kind, name, call.app, attributes, payload, "before"))
         }
         if serials:
             self._waits[call.request] = serials

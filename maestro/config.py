@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dask
 from dask.utils import parse_bytes, parse_timedelta
@@ -10,6 +11,7 @@ from dask.utils import parse_bytes, parse_timedelta
 __all__ = [
     "get_bytes",
     "get_flag",
+    "get_mapping",
     "get_number",
     "get_path",
     "get_seconds",
@@ -17,42 +19,54 @@ __all__ = [
     "get_texts",
 ]
 
+# Asked for beside what Dask has: a `dask.config.set` of ours that ends, and that began before this
+# was imported, takes all that was below "maestro" with it.
 (_DEFAULTS,) = dask.config.collect_yaml([str(Path(__file__).with_name("maestro.yaml"))])
 dask.config.update_defaults(_DEFAULTS)
 
 
-def get_bytes(key: str) -> int:
-    """A setting in bytes, at least 1."""
-    return max(1, int(parse_bytes(dask.config.get(f"maestro.{key}"))))
+def _get(key: str) -> Any:
+    default = dask.config.get(f"maestro.{key}", config=_DEFAULTS)
+    return dask.config.get(f"maestro.{key}", default)
+
+
+def get_bytes(key: str, least: int = 1) -> int:
+    """A setting in bytes, at least so many."""
+    return max(least, int(parse_bytes(_get(key))))
 
 
 def get_seconds(key: str) -> float:
     """A setting in seconds."""
-    return float(parse_timedelta(dask.config.get(f"maestro.{key}")))
+    return float(parse_timedelta(_get(key)))
 
 
 def get_number(key: str) -> float:
     """A setting that is a plain number."""
-    return float(dask.config.get(f"maestro.{key}"))
+    return float(_get(key))
 
 
 def get_flag(key: str) -> bool:
     """A setting that is true or false."""
-    return bool(dask.config.get(f"maestro.{key}"))
+    return bool(_get(key))
 
 
 def get_text(key: str) -> str:
     """A setting that is a word."""
-    return str(dask.config.get(f"maestro.{key}"))
+    return str(_get(key))
 
 
 def get_texts(key: str) -> str | list[str]:
     """A setting that is a list of words, or all of them in one string."""
-    texts = dask.config.get(f"maestro.{key}") or []
+    texts = _get(key) or []
     return texts if isinstance(texts, str) else [str(text) for text in texts]
 
 
 def get_path(key: str) -> Path | None:
     """A setting that names a directory, or none."""
-    path = dask.config.get(f"maestro.{key}")
+    path = _get(key)
     return None if path is None else Path(path).expanduser()
+
+
+def get_mapping(key: str) -> dict[str, Any]:
+    """A setting that is a mapping, or none."""
+    return dict(_get(key) or {})

@@ -7,7 +7,7 @@ have it: no array byte goes through the client or the scheduler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -15,15 +15,14 @@ from uuid import uuid4
 import numpy as np
 from distributed import Client, Future, Worker, as_completed, get_worker
 from distributed.client import futures_of
-from distributed.utils import sync
-from numpy.typing import NDArray
 
-from layouts import Distribution, plan
+from layouts import Distribution
 from layouts.foreign.dask_chunks import from_chunks, to_chunks
 from maestro import transfer
-from maestro.errors import DataLostError, InconsistentError
+from maestro.errors import InconsistentError
 from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.report import Transfer
+from maestro.tasks import all_done, on_worker, places
 from maestro.ways import Ways
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Chunks:
             )
             for rank, node in places.items()
         ]
-        await _all_done(client, source.name, tasks)
+        await all_done(client, source.name, tasks)
 
 
 async def chunks_of(
@@ -108,7 +107,7 @@ async def chunks_of(
     persisted = client.persist(array)
     by_key = {future.key: future for future in futures_of(persisted, client=client)}
     futures = [by_key[key] for key in _keys(persisted)]
-    await _all_done(client, name, futures)
+    await all_done(client, name, futures)
     having = await cast(Any, client.who_has(futures))
     near = {rank: sorted(having[future.key]) for rank, future in enumerate(futures)}
     return Chunks(
@@ -168,7 +167,7 @@ async def persist_parts(
             f"CDO {source.name!r}: {target} is no layout of a Dask array: {error}"
         ) from None
     name = f"maestro-{source.name}-{source.version}-{uuid4().hex}"
-    places = _places(source, nodes, target, workers)
+    workplaces = places(source, nodes, target, workers)
     words = _words(source)
     parts = [
         client.submit(
@@ -179,41 +178,18 @@ async def persist_parts(
             target.to_dict(),
             rank,
             key=(name, *index),
-            workers=[places[rank]],
+            workers=[workplaces[rank]],
             allow_other_workers=False,
             pure=False,
         )
         for rank, index in enumerate(np.ndindex(*target.grid))
     ]
-    await _all_done(client, source.name, parts)
-    reports = await cast(Any, client.run(_reports, name, workers=sorted(set(places))))
+    await all_done(client, source.name, parts)
+    reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
     graph = {part.key: part for part in parts}
     meta = np.empty((0,) * target.ndim, source.dtype)
     array = dask.array.Array(graph, name, chunks, meta=meta)
     return array, [Transfer(**each) for report in reports.values() for each in report]
-
-
-def _places(
-    source: transfer.Source, nodes: Sequence[str], target: Distribution, workers: Sequence[str]
-) -> list[str]:
-    """The worker of each target rank: no worker has more than its share of ranks.
-
-    Within that the most bytes stay, by an exact assignment (SciPy's `linear_sum_assignment`).
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    seats = -(-target.size // len(workers))
-    here: NDArray[np.int64] = np.zeros((len(workers), target.size), np.int64)
-    number = {worker: k for k, worker in enumerate(workers)}
-    way = plan(source.distribution, target)
-    for rank in range(target.size):
-        share = way.incoming(rank)
-        for giver, nbytes in zip(share.sources, share.bytes(source.dtype.itemsize), strict=True):
-            if nodes[giver] in number:
-                here[number[nodes[giver]], rank] += nbytes
-    rows, ranks = linear_sum_assignment(np.repeat(here, seats, axis=0), maximize=True)
-    places = dict(zip(ranks.tolist(), (workers[row // seats] for row in rows), strict=True))
-    return [places[rank] for rank in range(target.size)]
 
 
 async def _others_done(client: Client, array: Any) -> None:
@@ -224,19 +200,6 @@ async def _others_done(client: Client, array: Any) -> None:
         pass
     there = [future for future in theirs if future.client.loop is not client.loop]
     await asyncio.to_thread(lambda: [future.exception() for future in there])
-
-
-async def _all_done(client: Client, name: str, futures: Sequence[Future]) -> None:
-    """Wait for all; if one fails or somebody gives up, none goes on, and the failure is raised."""
-    try:
-        async for future in as_completed(futures, loop=client.loop):
-            if future.status == "error":
-                raise await cast(Any, future.exception())
-            if future.status != "finished":
-                raise DataLostError(f"CDO {name!r}: Dask's task {future.key!r} is {future.status}")
-    except BaseException:
-        await cast(Any, client.cancel(list(futures), force=True))
-        raise
 
 
 def _keys(array: Any) -> list[Any]:
@@ -261,17 +224,6 @@ def _source(words: Mapping[str, Any]) -> transfer.Source:
     return transfer.Source(words["name"], words["version"], layout, dtype_from_wire(words["dtype"]))
 
 
-def _on_worker(work: Any, *args: Any) -> Any:
-    """Do it on the event loop of the worker that runs this task, with the ways of its node."""
-    worker = get_worker()
-
-    def run() -> Coroutine[Any, Any, Any]:
-        coroutine: Coroutine[Any, Any, Any] = work(worker.extensions["maestro"].ways, *args)
-        return coroutine
-
-    return sync(worker.loop, run)
-
-
 def _store(chunk: Any, words: Mapping[str, Any], rank: int, node: str) -> None:
     part = np.asarray(chunk)
     source = _source(words)
@@ -281,21 +233,26 @@ def _store(chunk: Any, words: Mapping[str, Any], rank: int, node: str) -> None:
             f"CDO {source.name!r}: the chunk of rank {rank} has shape {part.shape} and dtype"
             f" {part.dtype}, expected {expected} and {source.dtype}"
         )
-    _on_worker(transfer.store, source, {rank: node}, {rank: part})
+    on_worker(_bring, source, {rank: node}, {rank: part})
 
 
 def _fetch(
     name: str, words: Mapping[str, Any], nodes: Sequence[str], target: Mapping[str, Any], rank: int
 ) -> Any:
     source, layout = _source(words), Distribution.from_dict(target)
-    part, moved = _on_worker(_filled, source, nodes, layout, rank)
+    part, moved = on_worker(_filled, source, nodes, layout, rank)
     get_worker().extensions["maestro"].reports[name].extend(map(vars, moved))
     return part
 
 
+async def _bring(worker: Worker, *what: Any) -> None:
+    await transfer.store(worker.extensions["maestro"].ways, *what)
+
+
 async def _filled(
-    ways: Ways, source: transfer.Source, nodes: Sequence[str], layout: Distribution, rank: int
+    worker: Worker, source: transfer.Source, nodes: Sequence[str], layout: Distribution, rank: int
 ) -> tuple[Any, list[Transfer]]:
+    ways: Ways = worker.extensions["maestro"].ways
     part = ways.empty_part(layout, rank, source.dtype, source.name)
     where = transfer.Whereabouts(nodes)
     moved = await transfer.fetch(ways, source, where, layout, {rank: part}, lambda _: None)

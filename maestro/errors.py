@@ -21,6 +21,8 @@ __all__ = [
     "RankError",
     "SchemaError",
     "SelectorError",
+    "StoreError",
+    "StoreExistsError",
     "from_wire",
     "to_wire",
 ]
@@ -68,6 +70,14 @@ class PoolFullError(MaestroError, MemoryError):
 
 class DataLostError(MaestroError, ConnectionError):
     """An app or a node died with data that somebody waited for."""
+
+
+class StoreError(MaestroError, OSError):
+    """A store that cannot be read or written, or that holds what it should not."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """Something is there already where a store, or something in it, is to be written."""
 
 
 class SelectorError(MaestroError, ValueError):

@@ -50,6 +50,7 @@ class EventLog:
 
         Where `first` is larger, those between have been forgotten.
         """
-        start = max(0, serial - self.first)
-        stop = None if count is None else start + count
+        kept = len(self._events)
+        start = min(max(0, serial - self.first), kept)
+        stop = kept if count is None else min(start + max(0, count), kept)
         return list(islice(self._events, start, stop))

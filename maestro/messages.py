@@ -184,6 +184,8 @@ class Subscribe(Call):
     when: str
     own: bool
     since: int | None
+    durable: str | None = None
+    patience: float | None = None
 
 
 @dataclass(frozen=True)
@@ -365,6 +367,8 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "ack": (bool, False),
     "own": (bool, False),
     "since": (int, True),
+    "durable": (str, True),
+    "patience": (int | float, True),
     "most": (int, True),
     "serials": (list | tuple, False),
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from dask.utils import parse_bytes, parse_timedelta
+from dask.utils import parse_timedelta
 from distributed import Status, Worker
 from distributed.comm.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -120,7 +120,7 @@ class Node:
 
     def _spill(self, pool: str) -> Spill | None:
         """Where parts go that memory has no room for, if any are to go there."""
-        limit = int(parse_bytes(dask.config.get("maestro.node.spill.limit")))
+        limit = get_bytes("node.spill.limit", 0)
         if limit <= 0:
             return None
         parent = get_path("node.spill.directory") or Path(tempfile.gettempdir())

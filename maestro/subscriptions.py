@@ -15,13 +15,18 @@ is collected, and taken with `Subscriptions.take`.
 Queues are bounded: a subscriber that falls behind finds, in place of the oldest events, one of
 kind "missed" that counts them. A hold that ends without every acknowledgement is told to everyone
 who is interested, by an event of kind "release".
+
+A durable subscription outlives a subscriber that dies, for as long as acknowledgements are waited
+for: whoever subscribes under its name meanwhile takes it over, with all that was not acknowledged.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
 from maestro.errors import LifecycleError
@@ -64,6 +69,9 @@ class _Subscription:
     when: str
     own: bool
     limit: int
+    patience: float
+    durable: str | None
+    died: bool = False
     queue: deque[Event] = field(default_factory=deque)
     unacknowledged: dict[int, None] = field(default_factory=dict)
     missed: list[int] = field(default_factory=list)  # first, last, count
@@ -76,8 +84,7 @@ class _Hold:
     """Something that waits for acknowledgements of an event."""
 
     event: Event
-    deadline: float
-    waiting: dict[_Subscription, None]
+    waiting: dict[_Subscription, float]  # for whom, and until when
     unheard: list[tuple[_Subscription, str]] = field(default_factory=list)
 
 
@@ -113,7 +120,11 @@ class Subscriptions:
         self._subscriptions: dict[str, _Subscription] = {}
         self._by_app: dict[str, dict[str, None]] = {}
         self._indexes: dict[tuple[str, str], SelectorIndex[_Subscription]] = {}
-        self._holds: dict[int, _Hold] = {}  # the order of their deadlines
+        self._holds: dict[int, _Hold] = {}
+        # Deadlines of subscriptions' parts in holds, and of dead subscriptions (serial 0), earliest
+        # first; those that do not hold any more are passed over.
+        self._deadlines: list[tuple[float, int, int, _Subscription]] = []
+        self._counted = itertools.count()
         self._ended: deque[_Hold] = deque()  # ended without every acknowledgement, not told yet
         self._out: list[Outcome] = []
         self._now = 0.0
@@ -132,6 +143,8 @@ class Subscriptions:
         when: str = "after",
         own: bool = True,
         since: int | None = None,
+        durable: str | None = None,
+        patience: float | None = None,
     ) -> None:
         """Let an app be told of what a selector selects.
 
@@ -156,22 +169,32 @@ class Subscriptions:
         since : int, optional
             A serial from which on it is told also of what has happened already, as far as that is
             kept; "missed" counts all that is not, whether it would have been selected or not.
+        durable : str, optional
+            A name under which the subscription outlives its app, if that dies. One that did is
+            taken over: what was not acknowledged is told again.
+        patience : float, optional
+            Seconds for which its acknowledgements are waited for while its app lives, instead of
+            those of all.
 
         Raises
         ------
         SelectorError, ValueError, TypeError
             If an argument is not as described; nothing has changed.
         LifecycleError
-            If the name is taken.
+            If the name is taken, or the durable one is somebody's who lives.
         """
         if subscription in self._subscriptions:
             raise LifecycleError(f"subscription {subscription!r} is there already")
         if when not in WHEN:
             raise ValueError(f"when: got {when!r}, expected 'before' or 'after'")
+        if patience is not None and not patience >= 0:
+            raise ValueError(f"patience: got {patience!r}, expected seconds, 0 or more")
         new = _Subscription(
             *(subscription, app, Selector(selector), checked_kinds(kinds)),
             *(ack, when, own, self._limit),
+            *(self.patience if patience is None else patience, durable),
         )
+        before = self._durable(new)
         self._pass(time)
         told = {"subscription": subscription, "selector": selector, "kinds": list(new.kinds)}
         self._announce("subscribe", None, app, _NOTHING, told)
@@ -180,6 +203,8 @@ class Subscriptions:
         self._by_app.setdefault(app, {})[subscription] = None
         if since is not None:
             self._replay(new, since)
+        if before is not None:
+            self._take_over(new, before)
         for kind in new.kinds:
             self._indexes.setdefault((when, kind), SelectorIndex()).add(new, new.selector)
 
@@ -193,8 +218,11 @@ class Subscriptions:
     def leave(self, time: float, app: str, died: bool) -> None:
         """An app is gone, and its subscriptions with it."""
         self._pass(time)
-        for gone in list(self.of(app)):
-            self._forget(self._subscriptions[gone], "died" if died else "left")
+        for gone in [self._subscriptions[each] for each in self.of(app)]:
+            if died and gone.durable is not None:
+                self._keep(gone)
+            else:
+                self._forget(gone, "died" if died else "left")
         self._settle()
 
     def poll(self, subscription: str, count: int | None = None) -> list[Event]:
@@ -273,16 +301,19 @@ class Subscriptions:
     @property
     def deadline(self) -> float | None:
         """When `expire` has something to do next."""
-        return next((hold.deadline for hold in self._holds.values()), None)
+        while self._deadlines and not self._is_due(*self._deadlines[0]):
+            heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
 
     def expire(self, time: float) -> None:
         """Release what has waited too long."""
         self._pass(time)
-        for hold in list(self._holds.values()):
-            if hold.deadline > self._now:
-                break
-            for subscription in list(hold.waiting):
-                self._unheard(hold, subscription, "time-out")
+        while (deadline := self.deadline) is not None and deadline <= self._now:
+            _, _, serial, subscription = heappop(self._deadlines)
+            if serial:
+                self._unheard(self._holds[serial], subscription, "time-out")
+            else:
+                self._forget(subscription, "died")
         self._settle()
 
     def take(self) -> list[Outcome]:
@@ -323,15 +354,16 @@ class Subscriptions:
         serial = self.log.next
         event = Event(serial, kind, name, app, self._now, attributes, payload, when)
         self.log.append(event)
-        waiting: dict[_Subscription, None] = {}
+        waiting: list[_Subscription] = []
         for subscription in told:
             if (subscription.own or subscription.app != app) and subscription not in but:
                 self._push(subscription, event)
                 if subscription.ack and kind in CDO_KINDS:
-                    waiting[subscription] = None
+                    waiting.append(subscription)
         if waiting:
-            self._holds[serial] = _Hold(event, self._now + self.patience, waiting)
+            self._holds[serial] = _Hold(event, dict.fromkeys(waiting, 0.0))
             for subscription in waiting:
+                self._wait_for(subscription, serial)
                 self._await(subscription, serial)
         return serial
 
@@ -357,6 +389,19 @@ class Subscriptions:
         if len(subscription.unacknowledged) > subscription.limit:
             oldest = next(iter(subscription.unacknowledged))
             self._unheard(self._holds[oldest], subscription, "behind")
+
+    def _wait_for(self, subscription: _Subscription, serial: int) -> None:
+        """Set, or set anew, until when an acknowledgement is waited for."""
+        patience = self.patience if subscription.died else subscription.patience
+        deadline = self._holds[serial].waiting[subscription] = self._now + patience
+        heappush(self._deadlines, (deadline, next(self._counted), serial, subscription))
+
+    def _is_due(self, deadline: float, _: int, serial: int, subscription: _Subscription) -> bool:
+        """Whether a deadline still is one."""
+        if not serial:
+            return subscription.died
+        hold = self._holds.get(serial)
+        return hold is not None and hold.waiting.get(subscription) == deadline
 
     def _heard(self, subscription: _Subscription, serial: int) -> None:
         """A subscriber's part in holding an event is over."""
@@ -389,10 +434,56 @@ class Subscriptions:
             payload = {**told, "unheard": reasons}
             self._announce("release", event.name, event.app, event.attributes, payload, but=behind)
 
+    def _durable(self, new: _Subscription) -> _Subscription | None:
+        """The subscription that a new one takes over."""
+        if new.durable is None:
+            return None
+        for known in self._subscriptions.values():
+            if known.durable == new.durable:
+                if known.died:
+                    return known
+                raise LifecycleError(
+                    f"durable subscription {new.durable!r} is there already, by app {known.app!r}"
+                )
+        return None
+
+    def _keep(self, gone: _Subscription) -> None:
+        """Keep a durable subscription for whoever takes it over, if that is soon."""
+        self._disown(gone)
+        gone.died = True
+        heappush(self._deadlines, (self._now + self.patience, next(self._counted), 0, gone))
+        for serial in gone.unacknowledged:
+            self._wait_for(gone, serial)
+
+    def _take_over(self, new: _Subscription, before: _Subscription) -> None:
+        """Give a subscription what a dead one has not acknowledged, or not fetched."""
+        left = {event.serial: event for event in (*before.queue, *new.queue)}
+        for serial in before.unacknowledged:
+            hold = self._holds[serial]
+            left[serial] = hold.event
+            del hold.waiting[before]
+            hold.waiting[new] = 0.0
+            new.unacknowledged[serial] = None
+            self._wait_for(new, serial)
+        before.unacknowledged.clear()
+        new.queue = deque(left[serial] for serial in sorted(left))
+        new.missed, new.missed_at = before.missed or new.missed, before.missed_at
+        new.last = max(before.last, new.last)
+        new.limit = max(new.limit, len(new.queue))
+        self._forget(before, "died")
+        if new.queue or new.missed:
+            self._out.append(Ready(new.id))
+
+    def _disown(self, gone: _Subscription) -> None:
+        if gone.id in self._by_app.get(gone.app, ()):
+            del self._by_app[gone.app][gone.id]
+            if not self._by_app[gone.app]:
+                del self._by_app[gone.app]
+
     def _forget(self, gone: _Subscription, reason: str) -> None:
-        del self._subscriptions[gone.id], self._by_app[gone.app][gone.id]
-        if not self._by_app[gone.app]:
-            del self._by_app[gone.app]
+        del self._subscriptions[gone.id]
+        self._disown(gone)
+        gone.died = False
         for kind in gone.kinds:
             index = self._indexes[gone.when, kind]
             index.remove(gone, gone.selector)

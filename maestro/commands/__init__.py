@@ -14,11 +14,10 @@ from typing import Any
 import click
 
 from maestro.commands.deployment import manager, node, pool
-from maestro.commands.inspection import ls, report, show
+from maestro.commands.inspection import ls
 from maestro.commands.keeping import keep
 from maestro.commands.listening import listen
 from maestro.commands.options import set_up_logging
-from maestro.commands.planning import plan
 from maestro.errors import MaestroError
 
 __all__ = ["maestro"]
@@ -50,5 +49,5 @@ def maestro() -> None:
     set_up_logging()
 
 
-for _command in (pool, manager, node, ls, show, report, listen, keep, plan):
+for _command in (pool, manager, node, ls, keep, listen):
     maestro.add_command(_command)

@@ -25,6 +25,8 @@ def subscribe(state: State, call: m.Subscribe) -> None:
             when=call.when,
             own=call.own,
             since=call.since,
+            durable=call.durable,
+            patience=call.patience,
         )
     except (ValueError, TypeError) as error:
         if isinstance(error, MaestroError):

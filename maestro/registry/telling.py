@@ -36,8 +36,14 @@ def hold(state: State, call: m.Call) -> bool:
         return False
     if not state.bulletin.subscriptions.wanted_before(kinds):
         return False
-    attributes = _attributes(given, _current(state, given.name))
-    return state.bulletin.hold(call, kinds, given.name, attributes)
+    version = _current(state, given.name)
+    if isinstance(call, m.Withdraw):
+        version = state.cdos[given.name].offered_by(call.handle) or version
+    payload: dict[str, Any] = {} if version is None else {"version": version.serial}
+    if given.rank is not None:
+        payload["rank"] = given.rank
+    attributes = _attributes(given, version)
+    return state.bulletin.hold(call, kinds, given.name, attributes, **payload)
 
 
 def tell(

@@ -47,6 +47,8 @@ LIKELY = {
     "ack": st.booleans(),
     "own": st.booleans(),
     "since": st.sampled_from([None, 0, 1 << 62]),
+    "durable": st.sampled_from([None, "d"]),
+    "patience": st.sampled_from([None, 0, 1.5]),
     "most": st.sampled_from([None, 0, 5]),
     "serials": st.just([1, 2]),
     "served": st.booleans(),

@@ -149,6 +149,14 @@ def test_what_has_happened_is_told_from_a_serial_on(pool):
     assert pool.poll("t") == []
 
 
+@pytest.mark.parametrize("count", [-5, -1, 0, 1 << 70])
+def test_no_count_of_kept_events_is_too_strange(pool, count):
+    pool.subscribe(0, "s", "listener")
+    kept = pool.log.since(1)
+    assert pool.log.since(1, count) == kept[: max(0, count)]
+    assert pool.log.since(1 << 70, count) == []
+
+
 def test_batches_have_a_size(pool):
     pool.subscribe(0, "s", "listener", kinds="offer")
     for number in range(4):
@@ -218,6 +226,69 @@ def test_a_clock_that_is_set_back_holds_nothing_longer(pool):
 
 
 # Against the model
+
+
+def test_a_durable_subscription_waits_for_whoever_takes_it_over(pool):
+    durable = {"kinds": "withdraw", "ack": True, "when": "before", "durable": "archive"}
+    pool.subscribe(0, "a", "archiver-1", **durable)
+    first = pool.publish(1, "withdraw", "t2m", "model", OFFERED, when="before")
+    second = pool.publish(2, "withdraw", "u10", "model", OFFERED, when="before")
+    assert serials(pool.poll("a", 1)) == [first]
+    with pytest.raises(LifecycleError, match="'archive' is there already, by app 'archiver-1'"):
+        pool.subscribe(2, "b", "archiver-2", **durable)
+    pool.leave(25, "archiver-1", died=True)
+    pool.take()
+    third = pool.publish(26, "withdraw", "v10", "model", OFFERED, when="before")
+    pool.expire(50)  # more than 30 s after the first two, but not after the death
+    assert not [each for each in pool.take() if isinstance(each, Released)]
+    pool.subscribe(51, "b", "archiver-2", **durable)
+    assert Ready("b") in pool.take()
+    assert serials(pool.poll("b")) == [first, second, third]  # also what was fetched before
+    pool.ack(60, "b", [first, third])
+    assert pool.take() == [Released(first), Released(third)]
+    pool.expire(80.9)
+    assert pool.take() == []
+    pool.expire(81)
+    assert pool.take() == [Released(second)]
+
+
+@pytest.mark.parametrize(("died", "durable"), [(False, "archive"), (True, None)])
+def test_only_what_is_durable_and_dead_is_waited_for(pool, died, durable):
+    pool.subscribe(0, "a", "archiver", kinds="offer", ack=True, durable=durable)
+    held = pool.publish(1, "offer", "t2m", "model", OFFERED)
+    pool.leave(2, "archiver", died)
+    assert pool.take()[-1] == Released(held)
+    assert pool.publish(3, "offer", "t2m", "model", OFFERED) is None
+    assert pool.deadline is None
+
+
+def test_a_dead_durable_subscription_is_forgotten_in_the_end(pool):
+    pool.subscribe(0, "a", "archiver", kinds="offer", ack=True, durable="archive")
+    pool.subscribe(0, "l", "listener", kinds=["release", "unsubscribe"])
+    pool.leave(2, "archiver", died=True)
+    held = pool.publish(3, "offer", "t2m", "model", OFFERED)
+    assert pool.deadline == 32
+    pool.take()
+    pool.expire(32)
+    assert pool.take() == [Released(held), Ready("l")]
+    release = next(event for event in pool.poll("l") if event.kind == "release")
+    assert release.payload["unheard"] == [{"app": "archiver", "reason": "died"}]
+    pool.subscribe(33, "b", "archiver-2", kinds="offer", ack=True, durable="archive")
+    assert pool.poll("b") == []
+    assert pool.deadline is None
+
+
+def test_patience_of_its_own_lasts_while_its_app_lives(pool):
+    pool.subscribe(0, "a", "archiver", kinds="offer", ack=True, durable="archive", patience=3600)
+    pool.subscribe(0, "b", "other", kinds="offer", ack=True)
+    held = pool.publish(1, "offer", "t2m", "model", OFFERED)
+    pool.expire(31)
+    assert pool.deadline == 3601
+    pool.leave(1000, "archiver", died=True)
+    assert pool.deadline == 1030
+    pool.take()
+    pool.expire(1030)
+    assert pool.take() == [Released(held)]
 
 
 class Model:

@@ -1,0 +1,551 @@
+"""The archiver: a program that saves CDOs before they leave the pool.
+
+::
+
+    offer ───────> told, required ──> written by the nodes ──> committed ──> acknowledged, let go
+    withdraw ────> told before it takes effect ─────────────────────────> acknowledged
+
+Acknowledged is what is saved, and nothing else. The subscriptions are durable: where the archiver
+dies, what it has not acknowledged waits for the next one, if that comes soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+from uuid import uuid4
+
+from layouts import Distribution
+from maestro import transfer
+from maestro.app import App
+from maestro.attributes import plain
+from maestro.cdo import Cdo
+from maestro.config import get_bytes, get_seconds
+from maestro.errors import DataLostError, MaestroError, PoolTimeoutError, StoreError
+from maestro.messages import dtype_from_wire
+from maestro.offload import off_loop
+from maestro.pool import Pool
+from maestro.selectors import Selector
+from maestro.stores.archive import Archive, commit
+from maestro.stores.form import Form, choose
+from maestro.stores.lanes import Lanes
+from maestro.stores.naming import Origin, dimensions, to_attributes
+from maestro.stores.writing import Job, claim
+from maestro.subscription import Subscription
+from maestro.tasks import places
+
+__all__ = ["Archiver"]
+
+logger = logging.getLogger("maestro.archiver")
+
+#: CDOs that are being written at once.
+TURNS = 128
+
+
+@dataclass(eq=False)
+class _Held:
+    """A CDO that stays in the pool until it is saved."""
+
+    cdo: Cdo
+    found: dict[str, Any] | None = None  # what the pool says of it, once it is complete
+    path: str = ""
+    document: dict[str, Any] = field(default_factory=dict)  # the array's metadata
+    # What is to be acknowledged once it is saved: subscriptions, and serials of events.
+    told: list[tuple[Subscription, int]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The CDO's."""
+        return self.cdo.name
+
+    @property
+    def handle(self) -> str:
+        """The handle whose requirement holds it."""
+        return self.cdo._handle
+
+
+class Archiver:
+    """Saves CDOs to a Zarr store, for as long as it is open. To be used in ``with``.
+
+    Every CDO becomes an array of the store, written by the nodes that hold it and visible once it
+    is complete. Its order in memory is kept as a transpose codec, its attributes as attributes; how
+    it was distributed, and what else there is to say, under the attribute "maestro", from which
+    `Librarian` brings it back as it was. What is offered again under a name that was saved is saved
+    beside it, as ``name@2``. A CDO without data becomes an empty group.
+
+    Parameters
+    ----------
+    app : App
+        Connected to the pool.
+    store : str or Path
+        A local path, or an URL such as ``s3://bucket/prefix``, which nodes and this program see.
+    selector : str, optional
+        Which CDOs; all of them by default.
+    resume : bool
+        Whether to go on with an archive that is there: what was saved of this pool stays, what was
+        not saved to its end is done again.
+    compressors : sequence of dict
+        Codecs of Zarr's after the bytes, such as ``{"name": "zstd", "configuration": {"level": 1,
+        "checksum": True}}``; none by default.
+
+    Attributes
+    ----------
+    saved : dict
+        Where in the store each CDO is, by path: what was saved by this archiver.
+    failures : dict
+        Why CDOs could not be saved, by name. They stay in the pool while the archiver is open; it
+        tries again every ``maestro.stores.retry``.
+    missed : list
+        Names of CDOs that had left before they could be held.
+    bytes_held, bytes_saved : int
+        Of arrays that were to be saved, and of those that were.
+
+    Raises
+    ------
+    StoreExistsError
+        When it is opened, if something is there.
+    StoreError
+        If the store cannot be written to, or another archiver does. When it is closed, if CDOs are
+        left that could not be saved.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, zarr
+    >>> import maestro
+    >>> with tempfile.TemporaryDirectory() as folder, maestro.connect() as app:
+    ...     with maestro.Archiver(app, f"{folder}/run.zarr"):
+    ...         handle = app.offer("t2m", np.arange(6.0).reshape(2, 3))
+    ...         handle.withdraw()  # returns once it is saved
+    ...     print(zarr.open(f"{folder}/run.zarr")["t2m"][1])
+    [3. 4. 5.]
+    """
+
+    def __init__(
+        self,
+        app: App,
+        store: str | Path,
+        selector: str | None = None,
+        *,
+        resume: bool = False,
+        compressors: Sequence[Any] = (),
+    ) -> None:
+        self._selector = Selector(selector)
+        self._app, self._link = app, app._link
+        self._url, self._resume, self._compressors = str(store), resume, tuple(compressors)
+        self.saved: dict[str, str] = {}
+        self.failures: dict[str, MaestroError] = {}
+        self.missed: list[str] = []
+        self.bytes_held = self.bytes_saved = 0
+        self._owner = uuid4().hex
+        self._held: dict[int, _Held] = {}  # by version
+        self._done: set[int] = set()
+        self._archive: Archive | None = None
+        self._events: list[Subscription] = []
+        self._heard: defaultdict[Subscription, list[int]] = defaultdict(list)
+        self._acknowledging = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
+
+    def open(self) -> Any:
+        """Take the store, and save from now on: also what is in the pool already."""
+        return self._link.run(self._open)
+
+    def wait(self, count: int = 0, timeout: float | None = None) -> Any:
+        """Wait until so many CDOs are saved, and none is held that is not.
+
+        Raises
+        ------
+        StoreError
+            If one could not be saved, as far as it was tried.
+        PoolTimeoutError
+            If the time runs out.
+        """
+        return self._link.run(self._wait, count, timeout)
+
+    def close(self) -> Any:
+        """Hold no more, save what is held, and let go of the store."""
+        return self._link.run(self._close)
+
+    def __enter__(self) -> Archiver:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with nullcontext() if error is None else suppress(StoreError):  # what was first is said
+            self.close()
+
+    async def __aenter__(self) -> Archiver:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with nullcontext() if error is None else suppress(StoreError):
+            await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Archiver to {self._url}, {len(self.saved)} saved, {len(self._held)} held>"
+
+    # Opening and closing
+
+    async def _open(self) -> None:
+        if self._archive is not None:
+            return
+        self._closing = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._turns = asyncio.Semaphore(TURNS)
+        self._lanes = Lanes(self._link, self._note)
+        client: Any = self._link.client
+        self._pool = str((await client.scheduler.identity())["id"])
+        owner = {
+            "pool": self._pool,
+            "app": self._link.app,
+            "host": platform.node(),
+            "process": os.getpid(),
+        }
+        listing = await self._link.call("list")
+        apps = {each["app"] for each in listing["apps"]}
+
+        def dead(theirs: Any) -> bool:
+            return theirs.get("pool") == self._pool and theirs.get("app") not in apps
+
+        self._archive = archive = await off_loop(
+            False, Archive, self._url, owner, dead, self._resume
+        )
+        try:
+            await client.run(claim, archive.store.url, self._owner)
+            self._done = {
+                origin["version"]
+                for origin in archive.origins.values()
+                if origin["pool"] == self._pool
+            }
+            for kind, when in (("offer", "after"), ("withdraw", "before")):
+                self._events.append(
+                    await self._app._subscribe(
+                        selector=self._selector.text,
+                        kinds=[kind],
+                        when=when,
+                        ack=True,
+                        own=True,
+                        since=None,
+                        durable=f"maestro-archive-{archive.identity}-{kind}",
+                        patience=get_seconds("stores.patience"),
+                    )
+                )
+            await self._look()
+            for events in self._events:
+                self._soon(self._follow(events))
+        except BaseException:
+            await self._let_go()
+            raise
+
+    async def _close(self) -> None:
+        if self._archive is None:
+            return
+        self._closing.set()
+        try:
+            async with self._changed:
+                await self._changed.wait_for(
+                    lambda: self._broken or not (self._held or self._acknowledging)
+                )
+            for events in self._events:
+                await events._end()
+        finally:
+            await self._let_go()
+        if self._broken is not None:
+            raise self._broken
+        if self.failures:
+            raise self._unsaved()
+
+    async def _let_go(self) -> None:
+        archive, self._archive = self._archive, None
+        self._closing.set()
+        for task in set(self._tasks):
+            task.cancel()
+        await self._lanes.close()
+        for held in self._held.values():
+            self._link.tell("dispose", handle=held.handle)
+        self._held.clear()
+        if archive is not None:
+            await off_loop(False, archive.close)
+
+    def _unsaved(self) -> StoreError:
+        names = ", ".join(map(repr, list(self.failures)[:5]))
+        first = next(iter(self.failures.values()))
+        error = StoreError(
+            f"store {self._url}: {len(self.failures)} CDOs are not saved, {names}: {first}"
+        )
+        error.__cause__ = first
+        return error
+
+    async def _wait(self, count: int, timeout: float | None) -> None:
+        def enough() -> bool:
+            return bool(self.failures or self._broken) or (
+                len(self.saved) >= count and not self._held
+            )
+
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(enough)
+        except TimeoutError:
+            raise PoolTimeoutError(
+                f"store {self._url}: {len(self.saved)} CDOs saved after {timeout:g} s, expected"
+                f" {count}; {len(self._held)} are held"
+            ) from None
+        if self._broken is not None:
+            raise self._broken
+        if self.failures:
+            raise self._unsaved()
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work in the background; what goes wrong there ends all of it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                self._broken = self._broken or task.exception()
+                logger.error("Archiver to %s: %r", self._url, self._broken)
+            self._tell()
+
+        task.add_done_callback(done)
+
+    def _tell(self) -> None:
+        async def telling() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._telling = asyncio.ensure_future(telling())
+
+    def _note(self, nbytes: int) -> None:
+        self.bytes_saved += nbytes
+
+    # What is to be saved
+
+    async def _follow(self, events: Subscription) -> None:
+        """Save what is told of, and acknowledge that."""
+        while batch := await events._poll(None, None):  # none once it has ended
+            for event in batch:
+                if event.kind == "missed":
+                    await self._look()
+                    continue
+                name, version = str(event.name), event.payload.get("version")
+                held = None if version is None else self._hold(name, version, event.payload)
+                if held is None:
+                    self._acknowledge(events, event.serial)
+                else:
+                    held.told.append((events, event.serial))
+
+    def _acknowledge(self, events: Subscription, serial: int) -> None:
+        """Acknowledge soon, with all that comes up meanwhile."""
+        self._heard[events].append(serial)
+        if not self._acknowledging:
+            self._acknowledging = True
+            self._soon(self._acknowledge_all())
+
+    async def _acknowledge_all(self) -> None:
+        try:
+            while self._heard:
+                events, serials = self._heard.popitem()
+                await events._ack(serials)
+        finally:
+            self._acknowledging = False
+
+    async def _look(self) -> None:
+        """Save what is in the pool."""
+        pool = Pool(await self._link.call("list"))
+        for entry in pool.select(self._selector.text):
+            self._hold(entry.name, entry.version, {})
+
+    def _hold(self, name: str, version: int, payload: Mapping[str, Any]) -> _Held | None:
+        """Have a version saved; None if it is already, or is not to be."""
+        if version in self._held:
+            return self._held[version]
+        if version in self._done or self._closing.is_set():
+            return None
+        held = self._held[version] = _Held(Cdo(self._link, name))
+        self._soon(self._require(version, held, partly="rank" in payload))
+        return held
+
+    async def _require(self, version: int, held: _Held, partly: bool) -> None:
+        """See to it that a version stays, and save it."""
+        seal = held.cdo._sealing()
+        try:
+            if partly:  # other ranks may still be on their way
+                await self._link.call("require", first=seal, handle=held.handle)
+            else:
+                held.found = await self._link.call(
+                    "demand", timeout=0, first=seal, handle=held.handle
+                )
+            if held.found is not None and held.found["version"] != version:
+                raise PoolTimeoutError(f"CDO {held.name!r}: version {version} is not there")
+        except PoolTimeoutError:
+            logger.warning("CDO %r left before it could be saved to %s", held.name, self._url)
+            self.missed.append(held.name)
+            self._forget(version)
+        else:
+            await self._save(version, held)
+
+    def _forget(self, version: int) -> None:
+        held = self._held.pop(version)
+        self._link.tell("dispose", handle=held.handle)
+        for events, serial in held.told:
+            self._acknowledge(events, serial)
+        self._tell()
+
+    # Saving it
+
+    async def _save(self, version: int, held: _Held) -> None:
+        """Save a CDO, however often it takes, and let it go."""
+        counted = False
+        while True:
+            try:
+                if held.found is None:
+                    held.found = await self._completed(version, held)
+                if held.found is None:
+                    break
+                if not counted:
+                    self.bytes_held += _nbytes(held.found)
+                    counted = True
+                async with self._turns:
+                    await self._write(held, held.found)
+            except (DataLostError, PoolTimeoutError) as error:
+                if not await self._still_there(version, held):
+                    self.failures[held.name] = error
+                    break
+            except MaestroError as error:
+                self.failures[held.name] = error
+                logger.error("CDO %r stays in the pool: %s", held.name, error)
+            else:
+                self.failures.pop(held.name, None)
+                self.saved[held.path] = held.name
+                cast(Archive, self._archive).documents[held.path] = held.document
+                self._done.add(version)
+                self._link.tell("received", handle=held.handle, served=True)
+                break
+            self._tell()
+            if self._closing.is_set():
+                break
+            try:
+                async with asyncio.timeout(get_seconds("stores.retry")):
+                    await self._closing.wait()
+            except TimeoutError:
+                continue
+        self._forget(version)
+
+    async def _completed(self, version: int, held: _Held) -> dict[str, Any] | None:
+        """What the pool says of a version once all of its ranks are there; None if they won't be.
+
+        They are not waited for by an archiver that closes.
+        """
+        found = asyncio.ensure_future(self._link.call("demand", handle=held.handle))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({found, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if found.done() and found.result()["version"] == version:
+                return found.result()
+        except DataLostError as error:
+            logger.info("CDO %r was never complete: %s", held.name, error)
+        finally:
+            found.cancel()
+            closing.cancel()
+        return None
+
+    async def _still_there(self, version: int, held: _Held) -> bool:
+        """Whether a CDO that could not be read can be read again."""
+        try:
+            held.found = await self._link.call("demand", timeout=0, handle=held.handle)
+        except (DataLostError, PoolTimeoutError):
+            return False
+        return bool(held.found is not None and held.found["version"] == version)
+
+    async def _write(self, held: _Held, found: dict[str, Any]) -> None:
+        archive = cast(Archive, self._archive)
+        layout = found["distribution"]
+        distribution = None if layout is None else Distribution.from_dict(layout)
+        dtype = None if found["dtype"] is None else dtype_from_wire(found["dtype"])
+        attributes, version = plain(found["attributes"]), found["version"]
+        origin = Origin.of(held.name, distribution, dtype, self._pool, version)
+        if not held.path:
+            held.path = await off_loop(not archive.leftovers, archive.reserve, held.name)
+        words = to_attributes(attributes, origin)
+        if distribution is None or dtype is None:
+            held.document = {"zarr_format": 3, "node_type": "group", "attributes": words}
+            await self._commit(held)
+            return
+        sizes = get_bytes("stores.shard"), get_bytes("stores.chunk")
+        form = choose(distribution, dtype, *sizes, self._compressors)
+        held.document = form.metadata(words, dimensions(distribution.shape, attributes))
+        source = transfer.Source(held.name, version, distribution, dtype)
+        jobs = await self._jobs(source, found["nodes"], form, held)
+        await self._lanes.do(jobs)
+        if not any(job.last for _, job in jobs):
+            await self._commit(held)
+
+    async def _commit(self, held: _Held) -> None:
+        archive = cast(Archive, self._archive)
+        await off_loop(False, commit, archive.store, archive.identity, held.path, held.document)
+
+    async def _jobs(
+        self,
+        source: transfer.Source,
+        nodes: Sequence[str],
+        form: Form,
+        held: _Held,
+    ) -> list[tuple[str, Job]]:
+        """The objects of an array, each with the node that is to write it."""
+        archive = cast(Archive, self._archive)
+        workers = sorted(set(nodes) & set(await self._link.call("nodes")))
+        if not workers:
+            workers = sorted(await self._link.call("nodes"))
+        layout = form.layout
+        if layout.size == 1:
+            where = workers[:1]
+        else:
+            where = await off_loop(False, places, source, nodes, layout, workers)
+        return [
+            (
+                node,
+                Job(
+                    source,
+                    tuple(nodes),
+                    archive.store.url,
+                    archive.identity,
+                    self._owner,
+                    held.path,
+                    form,
+                    held.document,
+                    (rank,),
+                    layout.size == 1,
+                ),
+            )
+            for rank, node in enumerate(where)
+        ]
+
+
+def _nbytes(found: dict[str, Any]) -> int:
+    """Bytes of an array, copies not counted."""
+    if found["distribution"] is None:
+        return 0
+    shape = Distribution.from_dict(found["distribution"]).shape
+    return math.prod(shape) * dtype_from_wire(found["dtype"]).itemsize

@@ -15,7 +15,7 @@ from layouts.incoming import copy_coordinate
 from layouts.numbers import as_count, as_index
 from layouts.orders import Tiled
 
-__all__ = ["Cost", "memory"]
+__all__ = ["Cost", "in_bytes", "memory"]
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ class Cost:
 
     def __str__(self) -> str:
         total = self.kept + self.moved
-        share = f" ({self.kept / total:.0%} of {_bytes(total)})" if total else ""
+        share = f" ({self.kept / total:.0%} of {in_bytes(total)})" if total else ""
         rows = [
             ("from", str(self.source)),
             ("to", str(self.target)),
-            ("kept", f"{_bytes(self.kept)}{share}"),
-            ("moved", f"{_bytes(self.moved)} in {_plural(self.messages, 'message')}"),
-            ("largest message", _bytes(self.largest)),
+            ("kept", f"{in_bytes(self.kept)}{share}"),
+            ("moved", f"{in_bytes(self.moved)} in {_plural(self.messages, 'message')}"),
+            ("largest message", in_bytes(self.largest)),
             ("peak memory", self._peak()),
         ]
         if self.relabelled is not None:
@@ -138,9 +138,11 @@ class Cost:
 
     def _peak(self) -> str:
         where = "rank" if self.relabelled is None else "place"
-        terms = f"source part {_bytes(self.peak_source)}, target part {_bytes(self.peak_target)}"
-        buffers = f", buffers {_bytes(self.buffers)}" if self.buffers else ""
-        return f"{_bytes(self.peak)} at {where} {self.peak_place}: {terms}{buffers}"
+        terms = (
+            f"source part {in_bytes(self.peak_source)}, target part {in_bytes(self.peak_target)}"
+        )
+        buffers = f", buffers {in_bytes(self.buffers)}" if self.buffers else ""
+        return f"{in_bytes(self.peak)} at {where} {self.peak_place}: {terms}{buffers}"
 
     def _relabelled(self, elsewhere: int) -> str:
         size = self.target.size
@@ -150,7 +152,7 @@ class Cost:
         live = "live" if elsewhere > 1 else "lives"
         return (
             f"{which} {_plural(size, 'rank')} {live} elsewhere:"
-            f" {_bytes(self.moved)} move, without it {_bytes(self.moved_before)}"
+            f" {in_bytes(self.moved)} move, without it {in_bytes(self.moved_before)}"
         )
 
 
@@ -269,7 +271,7 @@ def _plural(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-def _bytes(number: int) -> str:
+def in_bytes(number: int) -> str:
     """A number of bytes in binary units, as people write them."""
     if number < 1024:
         return f"{number} B"

@@ -231,6 +231,28 @@ class Plan:
         """
         return str(self.cost(itemsize, buffers))
 
+    def picture(self, itemsize: int = 8) -> str:
+        """The plan drawn: who holds what before and after, and who gives whom how much.
+
+        Notebooks show it where a plan is the last word of a cell.
+
+        Parameters
+        ----------
+        itemsize : int
+            Bytes per element.
+
+        Returns
+        -------
+        str
+            An SVG document.
+        """
+        from layouts.picture import svg
+
+        return svg(self, itemsize)
+
+    def _repr_svg_(self) -> str:
+        return self.picture()
+
     def execute(self, parts: Sequence[AnyArray], threads: int | None = None) -> list[Any]:
         """Carry the plan out for all ranks in this process.
 

@@ -14,10 +14,11 @@ from typing import Any
 import click
 
 from maestro.commands.deployment import manager, node, pool
-from maestro.commands.inspection import ls
+from maestro.commands.inspection import ls, report, show
 from maestro.commands.keeping import keep
 from maestro.commands.listening import listen
 from maestro.commands.options import set_up_logging
+from maestro.commands.planning import plan
 from maestro.errors import MaestroError
 
 __all__ = ["maestro"]
@@ -49,5 +50,5 @@ def maestro() -> None:
     set_up_logging()
 
 
-for _command in (pool, manager, node, ls, keep, listen):
+for _command in (pool, manager, node, ls, show, report, listen, keep, plan):
     maestro.add_command(_command)

@@ -41,9 +41,10 @@ def listen(
     seconds: float | None,
     form: str,
 ) -> None:
-    """Follow what happens in the pool, all of it or what concerns what SELECTOR matches.
+    """Follow what happens in the pool.
 
-    Until ctrl-C or SIGTERM, until nobody reads what is printed, or as long as told.
+    All of it, or what concerns the CDOs that SELECTOR matches: until ctrl-C or SIGTERM, until
+    nobody reads what is printed, or as long as told.
     """
     from maestro.programs.listening import Listener
     from maestro.programs.running import run

@@ -91,15 +91,11 @@ def in_pool(component: str) -> Callable[[C], C]:
     return decorate
 
 
-def form(*forms: str) -> Callable[[C], C]:
-    """Let a command be told in which form to say things."""
-    return click.option(
-        "--format",
-        "form",
-        type=click.Choice(["auto", *forms]),
-        default="auto",
-        help=f"By default {forms[0]} on a terminal, {forms[1]} into a file or pipe.",
-    )
+def form(terminal: str, pipe: str, *others: str) -> Callable[[C], C]:
+    """Let a command be told in which form to say things, on a terminal and elsewhere by default."""
+    forms = dict.fromkeys(["auto", terminal, pipe, *others])
+    usual = "" if terminal == pipe else f"By default {terminal} on a terminal, {pipe} elsewhere."
+    return click.option("--format", "form", type=click.Choice([*forms]), default="auto", help=usual)
 
 
 def log_level() -> str | None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from maestro.attributes import plain
 
-__all__ = ["Row", "as_csv", "as_json", "cell", "show", "shown_cell", "table"]
+__all__ = ["Row", "as_csv", "as_json", "cell", "console", "show", "shown_cell", "table"]
 
 #: Values by column.
 Row: TypeAlias = Mapping[str, Any]
@@ -57,9 +57,14 @@ def show(rows: Iterable[Row], columns: Sequence[str], form: str, file: IO[str]) 
         shown = table(columns)
         for row in rows:
             shown.add_row(*(shown_cell(row[column]) for column in columns))
-        Console(file=file, soft_wrap=not file.isatty()).print(shown)
+        console(file).print(shown)
     else:
         file.write((as_json if form == "json" else as_csv)(rows, columns))
+
+
+def console(file: IO[str]) -> Console:
+    """Where tables are printed; elsewhere than on a terminal they are as wide as they like."""
+    return Console(file=file, width=None if file.isatty() else 10_000, highlight=False)
 
 
 def table(columns: Sequence[str], title: str | None = None) -> Table:

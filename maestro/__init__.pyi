@@ -20,6 +20,7 @@ from .errors import (
     StoreExistsError,
 )
 from .events import Event
+from .group import Group
 from .pool import Entry, Pool
 from .programs.archiver import Archiver
 from .report import Report, Transfer
@@ -35,6 +36,7 @@ __all__ = [
     "DataLostError",
     "Entry",
     "Event",
+    "Group",
     "InconsistentError",
     "LifecycleError",
     "MaestroError",

@@ -19,6 +19,8 @@ from maestro.cdo import Cdo
 from maestro.config import get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.events import WHEN, Event, checked_kinds, unpack
+from maestro.group import Group
+from maestro.handle import Handle
 from maestro.link import Link
 from maestro.pool import Pool
 from maestro.reach import reach, reach_async
@@ -129,6 +131,7 @@ class App:
         dtype: DTypeLike | None = None,
         attributes: Mapping[str, Any] | None = None,
         rank: int | None = None,
+        depends: Iterable[str | Cdo] = (),
     ) -> Cdo:
         """Make a handle to a CDO; nothing is announced yet.
 
@@ -144,6 +147,11 @@ class App:
             Keys and plain values; where a schema knows the key, of its type.
         rank : int, optional
             The rank that this handle speaks for; all of them by default.
+        depends : iterable of str or Cdo, optional
+            CDOs that this one is nothing without, such as the grid of a field. Where who offers it
+            says so, they stay in the pool for as long as this one, and every demand brings them
+            along: see `Cdo.dependencies`. Where who demands it says so, they come along here. A
+            handle says in which layout.
 
         Raises
         ------
@@ -152,7 +160,43 @@ class App:
         SchemaError
             If an attribute is not as its schema says.
         """
-        return Cdo(self._link, name, distribution, dtype, attributes, rank, self.schemas)
+        layout = distribution, dtype, attributes, rank
+        return Cdo(self._link, name, *layout, self.schemas, depends)
+
+    def group(
+        self,
+        name: str,
+        members: Iterable[Handle] = (),
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Group:
+        """Make a handle to a group of CDOs, which are offered, wanted and withdrawn as one.
+
+        Parameters
+        ----------
+        name : str
+            Name of the group in the pool.
+        members : iterable of Cdo or Group, optional
+            Handles that this app has declared, and not sealed; more can be added. Who wants a group
+            needs none: it gets what is offered under this name.
+        attributes : mapping, optional
+            Keys and plain values, of the group itself.
+
+        Examples
+        --------
+        >>> import maestro
+        >>> with maestro.connect() as app:
+        ...     forecast = app.group("forecast")
+        ...     forecast.add(app.declare("t2m"), app.declare("u10"))
+        ...     forecast.offer({"t2m": [280.0, 281.0], "u10": [3.0, 4.0]})
+        ...     wanted = app.group("forecast")
+        ...     data = wanted.demand(timeout=10)
+        ...     for cdo in wanted:
+        ...         print(cdo.name, data[cdo.name])
+        ...     forecast.withdraw()
+        t2m [280. 281.]
+        u10 [3. 4.]
+        """
+        return Group(self._link, name, members, attributes, self.schemas)
 
     def offer(
         self,
@@ -412,7 +456,7 @@ class App:
         self, cdo: Cdo, order: Order, timeout: float | None, region: Sequence[slice] | None
     ) -> Any:
         try:
-            return await cdo._demand(timeout, order, region=region)
+            return await cdo._demand(timeout, order, region=region, along=False)
         finally:
             cdo._dispose_soon()
 

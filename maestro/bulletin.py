@@ -44,7 +44,7 @@ class Bulletin:
         self._due: dict[str, float] = {}  # polls that are answered a little later
         self._held: dict[int, m.Call] = {}  # serial -> a call that waits
         self._waits: dict[int, set[int]] = {}  # request -> serials it waits for
-        self._pins: dict[int, tuple[str, Version]] = {}  # serial -> a version kept for it
+        self._pins: dict[int, Version] = {}  # serial -> a version kept for it
         self._packed: OrderedDict[int, bytes] = OrderedDict()
 
     def tell(
@@ -62,14 +62,23 @@ class Bulletin:
         self,
         call: m.Call,
         kinds: Iterable[str],
-        name: str,
-        attributes: Mapping[str, Any],
-        **payload: Any,
+        told: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
     ) -> bool:
-        """Tell of what a call is about to do; whether it has to wait for it."""
+        """Tell of what a call is about to do; whether it has to wait for it.
+
+        Parameters
+        ----------
+        call : Call
+            What somebody asks.
+        kinds : iterable of str
+            The kinds of its events.
+        told : iterable of (str, mapping, mapping)
+            The CDOs that it is about: names, attributes, and what else there is to say.
+        """
         publish = self.subscriptions.publish
         serials = {
             serial
+            for name, attributes, payload in told
             for kind in kinds
             if (serial := publish(self.time, kind, name, call.app, attributes, payload, "before"))
         }
@@ -78,10 +87,10 @@ class Bulletin:
             self._held.update(dict.fromkeys(serials, call))
         return bool(serials)
 
-    def pin(self, serial: int, name: str, version: Version) -> None:
+    def pin(self, serial: int, version: Version) -> None:
         """Keep a version in the pool until an event is acknowledged."""
         version.unacknowledged.add(serial)
-        self._pins[serial] = (name, version)
+        self._pins[serial] = version
 
     def released(self, serial: int) -> m.Call | None:
         """The call that need not wait any longer, if this was the last that it waited for."""
@@ -95,11 +104,11 @@ class Bulletin:
         del self._waits[call.request]
         return call
 
-    def unpinned(self, serial: int) -> tuple[str, Version] | None:
-        """The name and version that were kept for an event's acknowledgement."""
+    def unpinned(self, serial: int) -> Version | None:
+        """The version that was kept for an event's acknowledgement."""
         pinned = self._pins.pop(serial, None)
         if pinned is not None:
-            pinned[1].unacknowledged.discard(serial)
+            pinned.unacknowledged.discard(serial)
         return pinned
 
     def give_up(self, request: int) -> m.Call | None:

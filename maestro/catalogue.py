@@ -10,7 +10,15 @@ from maestro.errors import InconsistentError
 from maestro.messages import Seal, dtype_from_wire
 from maestro.versions import Stage, Version
 
-__all__ = ["Cdo", "Handle", "ranks_spoken_for", "unite"]
+__all__ = ["Cdo", "Handle", "Spread", "ranks_spoken_for", "unite"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The ranks that a group's handle speaks for, out of how many: those of its members."""
+
+    ranks: tuple[int, ...] = (0,)
+    size: int = 1
 
 
 @dataclass
@@ -24,14 +32,22 @@ class Handle:
     distribution: Distribution | None
     attributes: dict[str, Any]
     defaults: dict[str, Any] = field(default_factory=dict)  # of attributes that nobody has set
+    depends: tuple[str, ...] = ()  # names of CDOs that go with it; a group's members
+    wants: tuple[str, ...] = ()  # names that a requirement of this handle is about
+    members: tuple[str, ...] = ()  # a group's: handles
+    group: Spread | None = None
+    owner: str = ""  # the group that it is a member of: its handle
+    demands: set[int] = field(default_factory=set)  # requests that wait
     required: bool = False  # by a require, apart from any demand
     lost: str = ""  # why the version that it required can't be had any more
 
     @classmethod
     def of(cls, call: Seal) -> Handle:
         """The handle that a call announces."""
-        words = call.attributes, call.defaults
-        return cls(call.app, call.name, call.rank, call.dtype, call.distribution, *words)
+        words = call.attributes, call.defaults, call.depends, (call.name, *call.depends)
+        handle = cls(call.app, call.name, call.rank, call.dtype, call.distribution, *words)
+        handle.group = Spread() if call.group else None
+        return handle
 
     def part_size(self, rank: int) -> int:
         """Bytes of one rank's part; 0 for a CDO without data."""
@@ -49,8 +65,21 @@ class Cdo:
     handles: dict[str, Handle] = field(default_factory=dict)
     current: Version | None = None  # forming or pooled: there is never more than one
     past: list[Version] = field(default_factory=list)  # leaving or over, oldest first
-    pending: set[str] = field(default_factory=set)  # handles that want the next version
-    waiting: dict[int, str] = field(default_factory=dict)  # requests of demands, and handles
+    # Handles that want the next version: of this name, or of one that this goes with.
+    pending: set[str] = field(default_factory=set)
+    waiting: set[int] = field(default_factory=set)  # requests of demands
+    awaited: dict[int, Version] = field(default_factory=dict)  # versions that need the next one
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to be known of it any more."""
+        known = self.handles or self.current or self.past
+        return not (known or self.pending or self.waiting or self.awaited)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is in the pool."""
+        return self.current is not None and self.current.stage is Stage.POOLED
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
@@ -116,6 +145,8 @@ class Cdo:
 
 def ranks_spoken_for(handle: Handle) -> list[int]:
     """The ranks that a handle offers: its own, or all of them."""
+    if handle.group is not None:
+        return list(handle.group.ranks)
     if handle.rank is not None:
         return [handle.rank]
     return list(range(1 if handle.distribution is None else handle.distribution.size))

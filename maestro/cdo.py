@@ -2,68 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, TypeAlias
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from layouts import Distribution
 from layouts.orders import Order
-from layouts.tiled import AnyArray
 from maestro import transfer
 from maestro.arrivals import Arrivals
-from maestro.attributes import Attributes
 from maestro.config import get_bytes, get_seconds
 from maestro.daskarrays import Chunks, chunks_of, is_dask_array, persist_parts
-from maestro.errors import (
-    InconsistentError,
-    MaestroError,
-    PoolFullError,
-    PoolLostError,
-    PoolTimeoutError,
-)
+from maestro.errors import InconsistentError, PoolFullError
+from maestro.handle import Handle
 from maestro.lending import Lent, set_writeable
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
-from maestro.messages import dtype_from_wire, dtype_to_wire
+from maestro.messages import dtype_to_wire
 from maestro.offering import Offering, checked_rank, offering
 from maestro.report import Report
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
+from maestro.taking import Take, Wanted, in_time, sizes, source_of, take
 
 __all__ = ["Cdo"]
 
-#: Takes a rank's part.
-Take: TypeAlias = Callable[[int, AnyArray], None]
 
-
-class Cdo:
+class Cdo(Handle):
     """One app's handle to a core data object; made by `App.declare`.
-
-    Every call blocks until it is done, or returns an awaitable where the app is asynchronous. A
-    call that fails raises and leaves handle and pool as they were.
 
     Attributes
     ----------
-    name : str
-        Name of the CDO.
     distribution : Distribution or None
         How this app holds it; None for whole arrays and for CDOs without data.
     dtype : numpy.dtype or None
         Type of the elements; None until it is known.
     rank : int or None
         The rank that this handle speaks for; None for all of them.
-    attributes : Attributes
-        To be set until the handle is sealed, which fills in the defaults of schemas; after a
-        demand, what all handles have set.
     report : Report or None
         What the last demand moved.
+    dependencies : dict
+        After a demand, what came along with it, by name: the data of the CDOs that it depends on,
+        and of those that these depend on. Each as a whole array, or as the handle says that
+        ``depends`` gave for it.
     """
 
     def __init__(
@@ -75,6 +59,7 @@ class Cdo:
         attributes: Mapping[str, Any] | None = None,
         rank: int | None = None,
         schemas: Schemas | None = None,
+        depends: Iterable[str | Cdo] = (),
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"name: got {name!r}, expected a string that is not empty")
@@ -82,42 +67,21 @@ class Cdo:
             raise TypeError(
                 f"CDO {name!r}: distribution: got {distribution!r}, expected a Distribution"
             )
-        self._link = link
-        self._handle = uuid4().hex
-        self._life = Lifecycle(name)
-        self.name = name
         self.distribution = distribution
         self.dtype = None if dtype is None else np.dtype(dtype)
         self.rank = checked_rank(name, distribution, rank)
-        self._schemas = schemas or Schemas()
-        self.attributes = Attributes(name, attributes, self._schemas, self._core)
-        self._missing: tuple[str, ...] = ()  # required attributes, once sealed
+        super().__init__(link, name, attributes, schemas, Lifecycle(name))
         self.report: Report | None = None
+        self.dependencies: dict[str, Any] = {}
+        self._depends = checked_depends(name, depends)
         self._lent: dict[int, Lent] = {}  # what `empty` gave, by rank
         if self.dtype is not None:
             dtype_to_wire(self.dtype, name)
-
-    @property
-    def state(self) -> str:
-        """Where the handle is in its life: declared, sealed, offered, required and so on."""
-        return self._life.state
 
     def __repr__(self) -> str:
         rank = "" if self.rank is None else f" rank {self.rank} of"
         what = "without layout" if self.distribution is None else str(self.distribution)
         return f"<Cdo {self.name!r}, {self.state},{rank} {what}, dtype {self.dtype}>"
-
-    def seal(self) -> Any:
-        """Fix the attributes and announce the handle to the pool.
-
-        Raises
-        ------
-        InconsistentError
-            If another handle of this name states another shape, dtype or attribute value.
-        LifecycleError
-            If it is sealed already.
-        """
-        return self._link.run(self._seal)
 
     def empty(self) -> Any:
         """Memory for the data, to be written into and then offered, without a copy.
@@ -190,33 +154,6 @@ class Cdo:
             If it is not the turn of an offer.
         """
         return self._link.run(self._offer, data, timeout)
-
-    def withdraw(self, timeout: float | None = None) -> Any:
-        """Take the data out of the pool, once every requirement on it is served.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait at most; without limit by default.
-
-        Raises
-        ------
-        PoolTimeoutError
-            If the time runs out, naming the apps that still require it; it stays in the pool.
-        """
-        return self._link.run(self._withdraw, timeout)
-
-    def require(self) -> Any:
-        """Ask for the CDO to be kept, now or once it is offered, until it is demanded here.
-
-        Where its size is known already, memory for it is made ready meanwhile: the first touch of
-        fresh memory takes several times as long as filling it.
-        """
-        return self._link.run(self._require)
-
-    def retract(self) -> Any:
-        """Take a requirement back."""
-        return self._link.run(self._retract)
 
     def demand(self, timeout: float | None = None, region: Sequence[slice] | None = None) -> Any:
         """Get the data, in the layout that this handle declared; it may be offered later.
@@ -296,7 +233,7 @@ class Cdo:
         """
         return Arrivals(
             self._link,
-            lambda take: self._demand(timeout, "C", take, region),
+            lambda hand: self._demand(timeout, "C", hand, region),
         )
 
     def demand_dask(self, timeout: float | None = None) -> Any:
@@ -344,92 +281,63 @@ class Cdo:
             )
         return self._link.run(self._demand, timeout, "C", gather=self._persist)
 
-    def dispose(self) -> Any:
-        """Give the handle up. Arrays that it gave stay valid."""
-        return self._link.run(self._dispose)
-
     # The same as coroutines on the client's loop
-
-    async def _seal(self) -> None:
-        with self._life.turn("seal"):
-            sealing = self._sealing()
-            try:
-                await self._link.call(**sealing)
-            except BaseException:
-                self.attributes.unseal()
-                raise
 
     def _core(self) -> dict[str, Any]:
         return core_attributes(self.name, self.distribution, self.dtype, self.rank)
 
-    def _sealing(self) -> dict[str, Any]:
-        """Fix the attributes; what is to be said of the handle."""
-        checked = self.attributes.seal()
-        self._missing = checked.missing
+    def _words(self) -> dict[str, Any]:
+        layout, dtype = self.distribution, self.dtype
         return {
-            "word": "seal",
-            "handle": self._handle,
-            "name": self.name,
+            **self._announcement(),
+            "distribution": None if layout is None else layout.to_dict(),
+            "dtype": None if dtype is None else dtype_to_wire(dtype, self.name),
             "rank": self.rank,
-            "attributes": checked.stated,
-            "defaults": checked.defaults,
-            **self._layout(self.distribution, self.dtype),
+            "depends": list(self._depends),
+            "group": False,
+            "members": [],
         }
-
-    @asynccontextmanager
-    async def _turn(self, call: str) -> AsyncIterator[dict[str, Any] | None]:
-        """Make a call that seals by itself; if it fails, the seal is taken back as well.
-
-        What it gives is to be called first.
-        """
-        before = self.state
-        with self._life.turn(call):
-            if before != "declared":
-                yield None
-                return
-            sealing = self._sealing()
-            try:
-                yield sealing
-            except BaseException:
-                with suppress(MaestroError):  # it may never have been sealed
-                    await self._link.call("dispose", handle=self._handle)
-                self.attributes.unseal()
-                raise
 
     async def _offer(self, data: Any, timeout: float | None = None) -> None:
         patience = get_seconds("offer.patience") if timeout is None else timeout
         self._life.check("offer")
-        given: Offering | Chunks
-        if is_dask_array(data):
-            stated = self.name, data, self.distribution, self.dtype, self.rank
-            given = await chunks_of(self._link.client, *stated)
-        else:
-            given = self._offering(data)
+        given = await self._given(data)
         async with self._turn("offer") as first:
             self._schemas.miss(self._missing)
             answer = await self._link.call(
                 "offer",
                 first=first,
-                handle=self._handle,
-                near=dict(given.near),
                 wait=patience > 0,
                 timeout=patience or None,
-                **self._layout(given.distribution, given.dtype),
+                **self._asking(given),
             )
             try:
-                if given.distribution is not None and given.dtype is not None:
-                    source = transfer.Source(
-                        self.name, answer["version"], given.distribution, given.dtype
-                    )
-                    await given.bring(self._link.client, self._link.ways, source, answer["nodes"])
+                await self._bring(given, answer)
             except BaseException:
                 await self._tell("abort")
                 raise
             await self._link.call("stored", handle=self._handle)
-            self.distribution, self.dtype = given.distribution, given.dtype
-            if isinstance(given, Offering):
-                for own in given.lent.values():
-                    set_writeable(own.part, False)
+            self._offered(given)
+
+    async def _given(self, data: Any) -> Offering | Chunks:
+        """What is offered, if it is as declared."""
+        if is_dask_array(data):
+            stated = self.name, data, self.distribution, self.dtype, self.rank
+            return await chunks_of(self._link.client, *stated)
+        return self._offering(data)
+
+    async def _bring(self, given: Offering | Chunks, answer: dict[str, Any]) -> None:
+        """Bring it to the nodes that the manager chose."""
+        if given.distribution is not None and given.dtype is not None:
+            source = transfer.Source(self.name, answer["version"], given.distribution, given.dtype)
+            await given.bring(self._link.client, self._link.ways, source, answer["nodes"])
+
+    def _offered(self, given: Offering | Chunks) -> None:
+        """It is in the pool."""
+        self.distribution, self.dtype = given.distribution, given.dtype
+        if isinstance(given, Offering):
+            for own in given.lent.values():
+                set_writeable(own.part, False)
 
     def _offering(self, data: Any) -> Offering:
         if data is None and self._lent:
@@ -471,39 +379,37 @@ class Cdo:
         return parts if self.rank is None else parts[0]
 
     async def _withdraw(self, timeout: float | None) -> None:
-        with self._life.turn("withdraw"):
-            await self._link.call("withdraw", timeout=timeout, handle=self._handle)
-            for own in self._lent.values():
-                set_writeable(own.part, True)
+        await super()._withdraw(timeout)
+        self._withdrawn()
 
-    async def _require(self, warm: bool = True) -> None:
-        async with self._turn("require") as first:
-            found = await self._link.call("require", first=first, handle=self._handle)
-        if warm:
-            self._link.ways.warm_soon(self._sizes(found))
+    def _withdrawn(self) -> None:
+        """What was lent is the app's again."""
+        for own in self._lent.values():
+            set_writeable(own.part, True)
 
-    def _sizes(self, found: dict[str, Any] | None) -> list[int]:
-        """Bytes of the parts that a demand will bring, as far as they are known."""
-        layout, dtype = self.distribution, self.dtype
-        if found is not None and found["distribution"] is not None:
-            layout = layout or Distribution(Distribution.from_dict(found["distribution"]).shape)
-            dtype = dtype_from_wire(found["dtype"])
-        if layout is None or dtype is None:
-            return []
-        ranks = range(layout.size) if self.rank is None else [self.rank]
-        return [layout.local_size(rank) * dtype.itemsize for rank in ranks]
+    def _wanted(self, order: Order = "C", region: Sequence[slice] | None = None) -> Wanted:
+        return Wanted(self.name, self.distribution, self.rank, order, region)
 
-    async def _retract(self) -> None:
-        with self._life.turn("retract"):
-            await self._link.call("retract", handle=self._handle)
+    def _sizes(self, found: dict[str, Any]) -> list[int]:
+        return sizes(self._wanted(), found, self.dtype) + [
+            size
+            for name, each in found.get("along", {}).items()
+            for size in sizes(self._along(name), each)
+        ]
+
+    def _along(self, name: str) -> Wanted:
+        """How something that this depends on is to come along."""
+        handle = self._depends.get(name)
+        return Wanted(name) if handle is None else handle._wanted()
 
     async def _demand(
         self,
         timeout: float | None,
         order: Order,
-        take: Take | None = None,
+        hand: Take | None = None,
         region: Sequence[slice] | None = None,
         gather: Callable[[dict[str, Any], Report], Awaitable[Any]] | None = None,
+        along: bool = True,
     ) -> Any:
         begun = perf_counter()
         async with self._turn("demand") as first:
@@ -511,114 +417,56 @@ class Cdo:
                 "demand", timeout=timeout, first=first, handle=self._handle
             )
             report = Report(self.name, waited=perf_counter() - begun)
+            ways, came = self._link.ways, {}
             try:
-                left = None if timeout is None else max(0.0, timeout - report.waited)
-                async with asyncio.timeout(left):
+                async with in_time(self.name, found, timeout, report.waited):
                     if gather is not None:
                         result = await gather(found, report)
                     else:
-                        result = await self._take(found, order, report, take, region)
-            except BaseException as error:
+                        result = await take(ways, self._wanted(order, region), found, report, hand)
+                    for name, each in found.get("along", {}).items() if along else ():
+                        came[name] = await take(ways, self._along(name), each, Report(name))
+            except BaseException:
                 await self._tell("received", served=False)
-                if isinstance(error, TimeoutError) and not isinstance(error, PoolTimeoutError):
-                    raise PoolTimeoutError(
-                        f"CDO {self.name!r}: its data was not here after {timeout:g} s: nodes"
-                        f" {', '.join(sorted(set(found['nodes'])))} hold it"
-                    ) from None
                 raise
             self._link.tell("received", handle=self._handle, served=True)
             report.seconds = perf_counter() - begun - report.waited
             self.attributes.unite(found["attributes"])
-            self.report = report
+            self.report, self.dependencies = report, came
             return result
 
-    async def _take(
-        self,
-        found: dict[str, Any],
-        order: Order,
-        report: Report,
-        take: Take | None,
-        region: Sequence[slice] | None,
-    ) -> Any:
-        if found["distribution"] is None:
-            if self.distribution is not None:
-                raise InconsistentError(
-                    f"CDO {self.name!r}: it is offered without data, expected {self.distribution}"
-                )
-            return None
-        offered = Distribution.from_dict(found["distribution"])
-        dtype = dtype_from_wire(found["dtype"])
-        target = self.distribution or Distribution(offered.shape, order=order)
-        if region is not None:
-            try:
-                target = target.section(region)
-            except (ValueError, IndexError) as error:
-                raise InconsistentError(f"CDO {self.name!r}: {error}") from None
-            except TypeError as error:
-                raise TypeError(f"CDO {self.name!r}: {error}") from None
-        ranks = range(target.size) if self.rank is None else [self.rank]
-        empty_part = self._link.ways.empty_part
-        parts = {rank: empty_part(target, rank, dtype, self.name) for rank in ranks}
-        source = transfer.Source(self.name, found["version"], offered, dtype)
-
-        def arrived(rank: int) -> None:
-            if take is not None:
-                take(rank, parts.pop(rank))
-
-        report.transfers = await transfer.fetch(
-            self._link.ways,
-            source,
-            transfer.Whereabouts(found["nodes"]),
-            target,
-            parts,
-            arrived,
-            region,
-        )
-        if take is not None:
-            return None
-        if self.distribution is None or self.rank is not None:
-            return parts[ranks[0]]
-        return list(parts.values())
-
     async def _persist(self, found: dict[str, Any], report: Report) -> Any:
-        if found["distribution"] is None:
+        source = source_of(self.name, found)
+        if source is None:
             raise InconsistentError(
                 f"CDO {self.name!r}: it is offered without data, expected a Dask array's"
             )
-        offered = Distribution.from_dict(found["distribution"])
-        source = transfer.Source(
-            self.name, found["version"], offered, dtype_from_wire(found["dtype"])
-        )
         nodes = sorted(await self._link.call("nodes"))
-        target = self.distribution or offered
+        target = self.distribution or source.distribution
         array, report.transfers = await persist_parts(
             self._link.client, source, found["nodes"], target, nodes
         )
         return array
 
-    async def _tell(self, word: str, **how: Any) -> None:
-        """Let the manager know how an offer or a demand ended; a lost pool need not know."""
-        with suppress(PoolLostError):
-            await self._link.call(word, handle=self._handle, **how)
-
     async def _dispose(self) -> None:
-        before = self.state
-        with self._life.turn("dispose"):
-            if before != "declared":
-                await self._link.call("dispose", handle=self._handle)
-            self._lent = {}
+        await super()._dispose()
+        self._lent = {}
 
-    def _dispose_soon(self) -> None:
-        """Dispose of a handle that nobody else knows of."""
-        before = self.state
-        with self._life.turn("dispose"):
-            if before != "declared":
-                self._link.tell("dispose", handle=self._handle)
 
-    def _layout(
-        self, distribution: Distribution | None, dtype: np.dtype[Any] | None
-    ) -> dict[str, Any]:
-        return {
-            "distribution": None if distribution is None else distribution.to_dict(),
-            "dtype": None if dtype is None else dtype_to_wire(dtype, self.name),
-        }
+def checked_depends(name: str, depends: Iterable[str | Cdo]) -> dict[str, Cdo | None]:
+    """What a CDO depends on, by name, with the handles that say how it is wanted.
+
+    Raises
+    ------
+    TypeError
+        If one is neither a name nor a handle.
+    """
+    found: dict[str, Cdo | None] = {}
+    for each in [depends] if isinstance(depends, str) else depends:
+        if isinstance(each, Cdo):
+            found[each.name] = each
+        elif isinstance(each, str) and each:
+            found.setdefault(each, None)
+        else:
+            raise TypeError(f"CDO {name!r}: depends: got {each!r}, expected names or handles")
+    return found

@@ -15,11 +15,11 @@ where it was.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from maestro.errors import LifecycleError
 
-__all__ = ["TURNS", "Lifecycle"]
+__all__ = ["TURNS", "Lifecycle", "Together"]
 
 _AT_REST = ("declared", "sealed", "withdrawn", "demanded", "retracted")
 
@@ -80,3 +80,36 @@ class Lifecycle:
                 "required": "; retract or demand it first",
             }.get(self.state, "")
         return ""
+
+
+class Together(Lifecycle):
+    """The state of a group's handle: a call is the turn of all of its members, or of none.
+
+    Attributes
+    ----------
+    members : list of Lifecycle
+        Those of the members.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.members: list[Lifecycle] = []
+
+    def check(self, call: str) -> None:
+        """Raise LifecycleError unless it is everyone's turn."""
+        super().check(call)
+        for member in self.members:
+            member.check(call)
+            if self.state == "declared" != member.state:
+                raise LifecycleError(
+                    f"CDO {member.name!r}: it is {member.state}, expected declared, for it is a"
+                    f" member of group {self.name!r}, which is not sealed"
+                )
+
+    @contextmanager
+    def turn(self, call: str) -> Iterator[None]:
+        """Make ``call``: afterwards all are in their new state, or where they were on an error."""
+        with super().turn(call), ExitStack() as turns:
+            for member in self.members:
+                turns.enter_context(member.turn(call))
+            yield

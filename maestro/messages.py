@@ -39,6 +39,7 @@ __all__ = [
     "NodeLost",
     "Nodes",
     "Offer",
+    "OfferGroup",
     "Poll",
     "Received",
     "Refuse",
@@ -46,6 +47,7 @@ __all__ = [
     "Require",
     "Retract",
     "Seal",
+    "Seals",
     "Stored",
     "Subscribe",
     "Tick",
@@ -57,7 +59,7 @@ __all__ = [
 ]
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 4
+PROTOCOL = 5
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,22 @@ class Seal(_HandleCall):
     distribution: Distribution | None
     attributes: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)  # what its schemas say, if nobody else
+    depends: tuple[str, ...] = ()  # names of CDOs that go with it
+    group: bool = False
+    members: tuple[str, ...] = ()  # handles of a group's members, sealed before it
 
     def __post_init__(self) -> None:
         if self.rank is not None:
             ranks = 0 if self.distribution is None else self.distribution.size
             if not 0 <= self.rank < ranks:
                 raise ValueError(f"rank: got {self.rank}, expected one of {ranks}")
+
+
+@dataclass(frozen=True)
+class Seals(Call):
+    """Announce several handles: all or none."""
+
+    seals: tuple[Seal, ...]
 
 
 @dataclass(frozen=True)
@@ -129,8 +141,19 @@ class Offer(_HandleCall):
 
 
 @dataclass(frozen=True)
+class OfferGroup(_HandleCall):
+    """Reserve room for all members of a group, and the group itself, or for none.
+
+    Replied with the answers to the offers, by handle.
+    """
+
+    offers: tuple[Offer, ...]
+    wait: bool = False
+
+
+@dataclass(frozen=True)
 class Stored(_HandleCall):
-    """The parts of an offer are on their nodes."""
+    """The parts of an offer, for a group those of all members, are on their nodes."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +170,8 @@ class Withdraw(_HandleCall):
 class Require(_HandleCall):
     """Keep the CDO, now or once it comes, until it is demanded or the requirement retracted.
 
-    Replied with what is offered under this name, if anything is.
+    Replied with what is offered under this name, if anything is; and, as "along", by name, with
+    what is offered of that which goes with it.
     """
 
 
@@ -158,7 +182,11 @@ class Retract(_HandleCall):
 
 @dataclass(frozen=True)
 class Demand(_HandleCall):
-    """Replied once the CDO is in the pool: with its version, layout and where its parts are."""
+    """Replied once the CDO is in the pool, and what goes with it.
+
+    With its version, layout and where its parts are; and, as "along", by name, with the same of
+    what goes with it: what it depends on, or the members of a group.
+    """
 
 
 @dataclass(frozen=True)
@@ -295,7 +323,7 @@ Instruction: TypeAlias = Reply | Refuse | Free
 CALLS: dict[str, type[Call]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Join, Leave, List, Nodes, Seal, Offer, Stored, Abort,
+        Join, Leave, List, Nodes, Seal, Seals, Offer, OfferGroup, Stored, Abort,
         Withdraw, Require, Retract, Demand, Received, Dispose,
         Subscribe, Unsubscribe, Poll, Ack, Log,
     )
@@ -318,10 +346,29 @@ def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
         raise ProtocolError(
             f"call {word!r}: got the fields {sorted(fields)}, expected {sorted(expected)}"
         )
+    if word in _PARTS:
+        fields = {**fields, _PARTS[word]: _decode_parts(word, request, fields)}
     try:
         return kind(request=request, **{name: _checked(name, fields[name]) for name in fields})
     except (TypeError, ValueError, KeyError, SyntaxError) as error:
         raise ProtocolError(f"call {word!r}: {error}") from None
+
+
+#: Calls that consist of calls: the field that has them.
+_PARTS = {"seals": "seals", "offergroup": "offers"}
+
+
+def _decode_parts(word: str, request: int, fields: dict[str, Any]) -> tuple[Call, ...]:
+    """The calls that a call consists of: all of them are of the same app."""
+    name = _PARTS[word]
+    parts = fields[name]
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, dict) for part in parts):
+        raise ProtocolError(f"call {word!r}: {name}: got {parts!r}, expected a list of calls")
+    common = {"seals": {}, "offers": {"wait": False}}[name]
+    return tuple(
+        decode(name.removesuffix("s"), request, {**part, **common, "app": fields["app"]})
+        for part in parts
+    )
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -335,6 +382,10 @@ def _checked(name: str, value: Any) -> Any:
         return Distribution.from_dict(value)
     if name == "dtype":
         dtype_from_wire(value)
+    if name in ("depends", "members"):
+        if not all(type(word) is str for word in value):
+            raise TypeError(f"{name}: got {value!r}, expected strings")
+        return tuple(value)
     if name in ("attributes", "defaults"):
         _check_attributes(name, value)
     if name == "near" and not all(type(r) is int and type(n) is str for r, n in value.items()):
@@ -371,6 +422,11 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "patience": (int | float, True),
     "most": (int, True),
     "serials": (list | tuple, False),
+    "depends": (list | tuple, False),
+    "members": (list | tuple, False),
+    "group": (bool, False),
+    "seals": (tuple, False),
+    "offers": (tuple, False),
 }
 
 

@@ -9,6 +9,9 @@ a version of its own, and parts of different versions never meet.
     forming --all ranks stored--> pooled --first withdraw--> leaving --last served--> over
        |                                                                               ^
        '--------a rank withdrawn, or its app or node lost, before all were there-------'
+
+A version may need versions of other names: what it depends on, or the members of a group. It holds
+them: they do not leave before it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 from layouts import Distribution
 
-__all__ = ["Slot", "Stage", "Version"]
+__all__ = ["Batch", "Slot", "Stage", "Version"]
 
 
 class Stage(Enum):
@@ -42,6 +45,21 @@ class Slot:
     size: int = 0
     stored: bool = False
     withdrawn: bool = False  # its producer has called withdraw, or is gone
+    needs: tuple[str, ...] = ()  # names without which its producer says the CDO is nothing
+
+
+@dataclass(eq=False)
+class Batch:
+    """The withdrawal of a group: its versions leave together, then the request is answered."""
+
+    request: int
+    handle: str
+    offered: dict[str, Version]  # by handle
+
+    @property
+    def versions(self) -> list[Version]:
+        """Each of them once."""
+        return list({version.serial: version for version in self.offered.values()}.values())
 
 
 @dataclass
@@ -52,19 +70,26 @@ class Version:
     name: str
     distribution: Distribution | None
     dtype: str | None
+    group: bool = False
+    spread: int = 1  # ranks of a CDO without data: more than one for groups of such members
     stage: Stage = Stage.FORMING
     slots: dict[int, Slot] = field(default_factory=dict)
     requirements: set[str] = field(default_factory=set)  # handles yet to be served
     unacknowledged: set[int] = field(default_factory=set)  # events that keep it in the pool
     withdrawing: dict[int, str] = field(default_factory=dict)  # requests that wait, and handles
+    batches: list[Batch] = field(default_factory=list, compare=False)  # with others
+    needs: tuple[str, ...] = ()  # names
+    needed: dict[str, Version] = field(default_factory=dict)  # of these, what is there
+    # By serial, those that need it. Comparing these would never end: they know it, too.
+    holders: dict[int, Version] = field(default_factory=dict, compare=False)
     attributes: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)  # of attributes that nobody has set
     over_at: int = 0  # count of joins when it ended
 
     @property
     def size(self) -> int:
-        """Number of ranks; a CDO without data has one."""
-        return 1 if self.distribution is None else self.distribution.size
+        """Number of ranks; a CDO without data has one, a group as many as its members."""
+        return self.spread if self.distribution is None else self.distribution.size
 
     @property
     def complete(self) -> bool:
@@ -81,6 +106,24 @@ class Version:
         """The apps that offered a rank."""
         return {slot.app for slot in self.slots.values()}
 
+    @property
+    def company(self) -> list[Version]:
+        """What leaves together with it and has not left yet, this version first."""
+        company = {self.serial: self}
+        todo = [self]
+        while todo:
+            for batch in todo.pop().batches:
+                for version in batch.versions:
+                    if version.serial not in company and version.stage is not Stage.OVER:
+                        company[version.serial] = version
+                        todo.append(version)
+        return list(company.values())
+
+    @property
+    def there(self) -> bool:
+        """Whether it can be had by those that it is kept for."""
+        return self.stage in (Stage.POOLED, Stage.LEAVING)
+
     def ranks_of(self, handle: str) -> list[int]:
         """The ranks that a handle offered."""
         return [rank for rank, slot in self.slots.items() if slot.handle == handle]
@@ -93,7 +136,8 @@ class Version:
         joins : mapping
             The apps that are connected and their places in the order of joins.
         """
-        if self.stage is not Stage.OVER or not all(s.withdrawn for s in self.slots.values()):
+        gone = all(slot.withdrawn for slot in self.slots.values())
+        if self.stage is not Stage.OVER or self.batches or not gone:
             return False
         apps = self.apps
         return len(self.slots) == self.size or not any(
@@ -114,6 +158,8 @@ class Version:
             **self.layout(),
             "nodes": [self.slots[rank].node for rank in range(self.size)],
             "attributes": {**self.defaults, **self.attributes},
+            "group": self.group,
+            "needs": list(self.needs),
         }
 
     def withdraw(self, handle: str) -> None:

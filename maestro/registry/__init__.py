@@ -11,6 +11,7 @@ its subject::
     members  declarations  producers  consumers  subscribers  listing  expiry     messages
                      endings (versions, requirements, handles)                    shared steps
                      telling (events)
+                     needs (what goes together)
                      state
 """
 
@@ -34,7 +35,7 @@ from maestro.registry import (
 from maestro.registry.endings import take_out
 from maestro.registry.state import State
 from maestro.subscriptions import Ready
-from maestro.versions import Stage
+from maestro.versions import Stage, Version
 
 __all__ = ["Registry"]
 
@@ -45,8 +46,10 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.NodeJoined: members.node_joined,
     m.NodeLost: members.node_lost,
     m.Seal: declarations.seal,
+    m.Seals: declarations.seal_all,
     m.Dispose: declarations.dispose,
     m.Offer: producers.offer,
+    m.OfferGroup: producers.offer_group,
     m.Stored: producers.stored,
     m.Abort: producers.abort,
     m.Withdraw: producers.withdraw,
@@ -114,13 +117,18 @@ class Registry(State):
             self._settle_outcomes()
 
     def _settle_outcomes(self) -> None:
-        while outcomes := self.bulletin.outcomes():
+        while (outcomes := self.bulletin.outcomes()) or self.freed:
+            while self.freed:
+                self._take_out(self.freed.pop())
             for outcome in outcomes:
                 if isinstance(outcome, Ready):
                     subscribers.answer_poll(self, outcome.subscription)
                 elif (call := self.bulletin.released(outcome.serial)) is not None:
                     self._take_in(call, held=True)
                 elif (pinned := self.bulletin.unpinned(outcome.serial)) is not None:
-                    name, version = pinned
-                    if version.going and version.stage is not Stage.OVER:
-                        take_out(self, self.cdos[name], version)
+                    self._take_out(pinned)
+
+    def _take_out(self, version: Version) -> None:
+        """Nothing may hold a version any more that was to leave."""
+        if version.going and version.stage is not Stage.OVER:
+            take_out(self, version)

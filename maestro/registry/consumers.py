@@ -2,70 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from maestro import messages as m
 from maestro.catalogue import Cdo, Handle
 from maestro.errors import DataLostError
 from maestro.registry.endings import drop_requirement
-from maestro.registry.state import State
+from maestro.registry.needs import find
+from maestro.registry.state import Demand, State
 from maestro.registry.telling import tell
-from maestro.versions import Stage, Version
+from maestro.versions import Version
 
-__all__ = ["demand", "received", "require", "retract", "serve"]
+__all__ = ["demand", "received", "require", "retract", "try_again"]
 
 
 def require(state: State, call: m.Require) -> None:
     """Keep what is in the pool, or comes next, for a handle."""
     handle, cdo = state.find(call)
     handle.required = True
-    if cdo.current is not None and cdo.current.stage is Stage.POOLED:
-        cdo.current.requirements.add(call.handle)
-    else:
-        cdo.pending.add(call.handle)
-    state.reply(call, None if cdo.current is None else cdo.current.layout())
-    tell(state, "require", cdo, handle)
+    found, _ = find(state, call.handle)
+    _claim(state, call.handle, found)
+    layouts: dict[str, Any] = {} if cdo.current is None else cdo.current.layout()
+    if along := {name: each.layout() for name, each in found.items() if name != cdo.name}:
+        layouts["along"] = along
+    state.reply(call, layouts or None)
+    for party in _parties(state, call.handle, found):
+        tell(state, "require", *party)
 
 
 def retract(state: State, call: m.Retract) -> None:
     """Take a requirement back."""
-    handle, cdo = state.find(call)
-    drop_requirement(state, cdo, call.handle)
+    state.find(call)
+    drop_requirement(state, call.handle)
     state.reply(call)
-    tell(state, "retract", cdo, handle)
+    for party in _parties(state, call.handle, {}):
+        tell(state, "retract", *party)
 
 
 def demand(state: State, call: m.Demand) -> None:
     """Hand out what is kept for a handle, or is in the pool; else let the demand wait for it."""
-    handle, cdo = state.find(call)
+    handle, _ = state.find(call)
     if handle.lost:
         text, handle.lost = handle.lost, ""
         raise DataLostError(text)
-    version = cdo.required_by(call.handle)
-    if version is None and cdo.current is not None and cdo.current.stage is Stage.POOLED:
-        version = cdo.current
-        version.requirements.add(call.handle)
-    if version is None:
-        cdo.pending.add(call.handle)
-        cdo.waiting[call.request] = call.handle
-    else:
-        serve(state, call.request, cdo, handle, version)
+    _serve(state, call.request, call.handle)
 
 
-def serve(state: State, request: int, cdo: Cdo, handle: Handle, version: Version) -> None:
-    """Answer a demand."""
-    state.out.append(m.Reply(request, version.describe()))
-    tell(state, "demand", cdo, handle, version)
-    if version.distribution is not None:
-        tell(state, "transport-begin", cdo, handle, version)
+def try_again(state: State, request: int) -> None:
+    """What a demand was waiting for has come."""
+    waited = state.demands.pop(request)
+    state.handles[waited.handle].demands.discard(request)
+    _serve(state, request, waited.handle)
+
+
+def _serve(state: State, request: int, key: str) -> None:
+    """Answer a demand, or let it wait for what is missing."""
+    handle = state.handles[key]
+    found, missing = find(state, key)
+    _claim(state, key, found)
+    if missing:
+        state.demands[request] = Demand(key, missing)
+        handle.demands.add(request)
+        for name in missing:
+            state.cdos.setdefault(name, Cdo(name)).waiting.add(request)
+        return
+    own = found.get(handle.name)
+    answer = dict(_NOTHING) if own is None else own.describe()
+    if along := {name: each.describe() for name, each in found.items() if each is not own}:
+        answer["along"] = along
+    state.out.append(m.Reply(request, answer))
+    for cdo, known, version in _parties(state, key, found):
+        tell(state, "demand", cdo, known, version)
+        if version is not None and version.distribution is not None:
+            tell(state, "transport-begin", cdo, known, version)
+
+
+#: What there is of a group that nobody offers: its members alone.
+_NOTHING: Mapping[str, Any] = {
+    "version": None,
+    "dtype": None,
+    "distribution": None,
+    "nodes": [],
+    "attributes": {},
+    "group": True,
+    "needs": [],
+}
 
 
 def received(state: State, call: m.Received) -> None:
     """A demand has its data, or could not get it."""
-    handle, cdo = state.find(call)
-    version = cdo.required_by(call.handle)
-    if version is not None and version.distribution is not None:
-        tell(state, "transport-end", cdo, handle, version, served=call.served)
+    handle, _ = state.find(call)
+    found, _ = find(state, call.handle, kept=True)
+    for cdo, known, version in _parties(state, call.handle, found):
+        if version is not None and version.distribution is not None:
+            tell(state, "transport-end", cdo, known, version, served=call.served)
     if call.served or not handle.required:
-        drop_requirement(state, cdo, call.handle)
+        drop_requirement(state, call.handle)
     else:
         handle.lost = ""  # the failure is known where it was met
     state.reply(call)
+
+
+def _claim(state: State, key: str, found: Mapping[str, Version]) -> None:
+    """Keep what is there for a handle, and what is not as soon as it comes."""
+    for name in state.handles[key].wants:
+        if name in found:
+            found[name].requirements.add(key)
+        else:
+            state.cdos.setdefault(name, Cdo(name)).pending.add(key)
+
+
+def _parties(
+    state: State, key: str, found: Mapping[str, Version]
+) -> Iterator[tuple[Cdo, Handle, Version | None]]:
+    """All that a call of one handle is about: itself, a group's members, what goes along."""
+    told = set()
+    for _, handle, cdo in state.together(key):
+        told.add(cdo.name)
+        yield cdo, handle, found.get(cdo.name)
+    app = state.handles[key].app
+    for name, version in found.items():
+        if name not in told:
+            yield state.cdos[name], Handle(app, name, None, None, None, {}), version

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from maestro import messages as m
 from maestro.registry.state import State
-from maestro.versions import Stage
 
 __all__ = ["list_nodes", "list_pool"]
 
 
 def list_pool(state: State, call: m.List) -> None:
     """Answer with the CDOs in the pool, the apps and the nodes."""
-    pooled = [
-        cdo.current
-        for cdo in state.cdos.values()
-        if cdo.current is not None and cdo.current.stage is Stage.POOLED
-    ]
+    pooled = [cdo.current for cdo in state.cdos.values() if cdo.current and cdo.pooled]
     value = {
         "cdos": [{"name": v.name, "apps": sorted(v.apps), **v.describe()} for v in pooled],
         "apps": [

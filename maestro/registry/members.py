@@ -6,7 +6,7 @@ from maestro import messages as m
 from maestro.catalogue import Cdo
 from maestro.errors import LifecycleError, PoolLostError
 from maestro.registry.endings import (
-    cancel,
+    cancel_withdrawals,
     drop_requirement,
     fail,
     forget_handle,
@@ -73,13 +73,13 @@ def _forget_app(state: State, app: str, died: bool) -> None:
         end_poll(state, subscription)
         state.bulletin.forget(subscription)
     state.bulletin.subscriptions.leave(state.bulletin.time, app, died)
-    for handle in [h for h, known in state.handles.items() if known.app == app]:
-        cdo = state.cdos[state.handles[handle].name]
+    for key in [key for key, known in state.handles.items() if known.app == app]:
+        cdo = state.cdos[state.handles[key].name]
+        cancel_withdrawals(state, key)
         for version in cdo.versions():
-            cancel(state, version.withdrawing, handle, f"CDO {cdo.name!r}: the app left")
-            _leave_behind(state, cdo, version, handle, died)
-        drop_requirement(state, cdo, handle)
-        forget_handle(state, cdo, handle)
+            _leave_behind(state, cdo, version, key, died)
+        drop_requirement(state, key)
+        forget_handle(state, key)
     tell_of_app(state, "leave", state.apps[app], died=died)
     del state.apps[app], state.joins[app]
     for cdo in [cdo for cdo in state.cdos.values() if cdo.past]:
@@ -103,4 +103,4 @@ def _leave_behind(state: State, cdo: Cdo, version: Version, handle: str, died: b
         )
         fail(state, cdo, version, text)
     elif version.stage is not Stage.OVER:
-        take_out(state, cdo, version)
+        take_out(state, version)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from maestro import messages as m
-from maestro.catalogue import Cdo, Handle, ranks_spoken_for, unite
-from maestro.errors import AlreadyOfferedError, InconsistentError, LifecycleError, PoolFullError
-from maestro.registry.consumers import serve
+from maestro.catalogue import Cdo, Handle, Spread, ranks_spoken_for, unite
+from maestro.errors import (
+    AlreadyOfferedError,
+    InconsistentError,
+    LifecycleError,
+    MaestroError,
+    PoolFullError,
+    ProtocolError,
+)
+from maestro.registry.consumers import try_again
 from maestro.registry.endings import empty, take_out
+from maestro.registry.needs import bind, let_go
 from maestro.registry.state import State
 from maestro.registry.telling import tell
-from maestro.versions import Slot, Stage, Version
+from maestro.versions import Batch, Slot, Stage, Version
 
-__all__ = ["abort", "offer", "stored", "withdraw"]
+__all__ = ["abort", "enter", "offer", "offer_group", "stored", "withdraw"]
 
 #: How many are named of those who hold the most.
 HOLDERS = 4
@@ -21,6 +31,110 @@ HOLDERS = 4
 
 def offer(state: State, call: m.Offer) -> None:
     """Reserve room for the parts of a handle, or let the offer wait for it."""
+    try:
+        answer = _offer_one(state, call)
+    except PoolFullError:
+        if not call.wait:
+            raise
+        state.queue[call.request] = call
+    else:
+        state.reply(call, answer)
+
+
+def offer_group(state: State, call: m.OfferGroup) -> None:
+    """Reserve room for all members of a group, and for itself; or for none of them."""
+    group, _ = state.find(call)
+    members = [key for key, _, _ in state.together(call.handle)]
+    if [each.handle for each in call.offers] != members or group.group is None:
+        raise ProtocolError(
+            f"CDO {group.name!r}: {len(call.offers)} offers were given, expected those of the"
+            f" group's {len(members) - 1} members in turn, and its own"
+        )
+    before = state.serial, state.ledger.freed
+    answers: dict[str, dict[str, Any]] = {}
+    layouts = {
+        key: (handle.dtype, handle.distribution) for key, handle, _ in state.together(call.handle)
+    }
+    try:
+        for each in call.offers:
+            answers[each.handle] = _offer_one(state, each)
+            _check_together(state, each.handle)
+    except MaestroError as error:
+        for key in reversed(answers):
+            _take_back(state, key)
+            state.handles[key].dtype, state.handles[key].distribution = layouts[key]
+        state.serial, state.ledger.freed = before  # as if nothing had been promised
+        if not (call.wait and isinstance(error, PoolFullError)):
+            raise
+        state.queue[call.request] = call
+    else:
+        state.reply(call, answers)
+
+
+def stored(state: State, call: m.Stored) -> None:
+    """The parts of an offer are there: the CDO enters the pool with its last rank."""
+    state.find(call)
+    offered = [
+        (key, handle, cdo, state.offering(cdo, key))
+        for key, handle, cdo in state.together(call.handle)
+    ]
+    for key, handle, _, version in offered:
+        for rank in version.ranks_of(key):
+            version.slots[rank].stored = True
+        version.attributes = unite(version.attributes, handle.attributes)
+        version.defaults = unite(version.defaults, handle.defaults)
+    state.reply(call)
+    for _, _, cdo, version in offered:
+        if version.stage is Stage.FORMING and version.complete:
+            enter(state, cdo, version)
+    for _, handle, cdo, version in offered:
+        serial = tell(state, "offer", cdo, handle, version)
+        if serial is not None and version.stage is not Stage.OVER:
+            state.bulletin.pin(serial, version)
+
+
+def abort(state: State, call: m.Abort) -> None:
+    """The parts of an offer could not be brought: take it back."""
+    state.find(call)
+    members = list(state.together(call.handle))
+    for key, _, cdo in members:
+        state.offering(cdo, key)
+    for key, _, _ in reversed(members):
+        _take_back(state, key)
+    state.reply(call)
+
+
+def withdraw(state: State, call: m.Withdraw) -> None:
+    """Let what a handle offered leave as soon as nobody requires it; a group's together."""
+    handle, _ = state.find(call)
+    offered = {key: state.offering(cdo, key) for key, _, cdo in state.together(call.handle)}
+    together = {version.serial for version in offered.values()}
+    for version in offered.values():
+        _check_holders(call.app, version, together)
+    version = offered[call.handle]
+    if handle.group is None:
+        version.withdrawing[call.request] = call.handle
+    else:
+        batch = state.batches[call.request] = Batch(call.request, call.handle, offered)
+        for each in batch.versions:
+            each.batches.append(batch)
+    for key, each in offered.items():
+        each.withdraw(key)
+    take_out(state, version)
+
+
+def _check_holders(app: str, version: Version, together: Collection[int]) -> None:
+    """Raise LifecycleError if an app would wait for something that it offers itself."""
+    for holder in version.holders.values():
+        if holder.serial not in together and not holder.going and holder.apps == {app}:
+            what = "is a group with it" if holder.group else "depends on it"
+            raise LifecycleError(
+                f"CDO {version.name!r}: withdraw was called while {holder.name!r}, which {what},"
+                " is offered by the same app; expected that one to be withdrawn first"
+            )
+
+
+def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
     handle, cdo = state.find(call)
     if cdo.offered_by(call.handle) is not None:
         raise LifecycleError(f"CDO {cdo.name!r}: offer was called before withdraw")
@@ -32,62 +146,58 @@ def offer(state: State, call: m.Offer) -> None:
     cdo.check(given, but=call.handle)
     ranks = ranks_spoken_for(given)
     version = _ended_round(state, cdo, given, ranks) or _open(state, cdo, given, ranks)
-    if version.stage is Stage.OVER:
-        places: dict[int, str] = {}  # this round came to nothing: there is nobody to send to
-    else:
-        try:
-            places = _reserve(state, cdo, given, ranks, call.near)
-        except PoolFullError:
-            if not call.wait:
-                raise
-            state.queue[call.request] = call
-            return
+    places: dict[int, str] = {}
+    if (
+        version.stage is not Stage.OVER
+    ):  # else this round came to nothing: there is nobody to send to
+        places = _reserve(state, cdo, given, ranks, call.near)
     handle.dtype, handle.distribution = given.dtype, given.distribution
     for rank in ranks:
         size = given.part_size(rank)
-        version.slots[rank] = Slot(call.app, call.handle, places.get(rank), size)
-    if cdo.current is None and version.stage is not Stage.OVER:
-        state.serial += 1
-        cdo.current = version
-    state.reply(call, {"version": version.serial, "nodes": places})
+        place = places.get(rank)
+        version.slots[rank] = Slot(call.app, call.handle, place, size, needs=handle.depends)
+    if version.stage is not Stage.OVER:
+        if cdo.current is None:
+            state.serial += 1
+            cdo.current = version
+        bind(state, cdo, version)
+    return {"version": version.serial, "nodes": places}
 
 
-def stored(state: State, call: m.Stored) -> None:
-    """The parts of an offer are there: the CDO enters the pool with its last rank."""
-    handle, cdo = state.find(call)
-    version = state.offering(cdo, call)
-    for rank in version.ranks_of(call.handle):
-        version.slots[rank].stored = True
-    version.attributes = unite(version.attributes, handle.attributes)
-    version.defaults = unite(version.defaults, handle.defaults)
-    state.reply(call)
-    if version.stage is Stage.FORMING and version.complete:
-        _enter(state, cdo, version)
-    serial = tell(state, "offer", cdo, handle, version)
-    if serial is not None and version.stage is not Stage.OVER:
-        state.bulletin.pin(serial, cdo.name, version)
+def _check_together(state: State, key: str) -> None:
+    """Raise InconsistentError if a group's members are not of the same round as the group."""
+    handle = state.handles[key]
+    group = state.offering(state.cdos[handle.name], key)
+    for member in handle.members:
+        name = state.handles[member].name
+        version = state.offering(state.cdos[name], member)
+        if group.stage is Stage.OVER:
+            same = version.stage is Stage.OVER
+        else:
+            same = group.needed.get(name) is version
+        if not same:
+            raise InconsistentError(
+                f"CDO {handle.name!r}: its member {name!r} has been offered apart from it, by"
+                f" another rank or before; expected all ranks of all members to be offered with"
+                " the group"
+            )
 
 
-def abort(state: State, call: m.Abort) -> None:
-    """The parts of an offer could not be brought: take it back."""
-    _, cdo = state.find(call)
-    version = state.offering(cdo, call)
-    ranks = version.ranks_of(call.handle)
+def _take_back(state: State, key: str) -> None:
+    """As if a handle had never offered."""
+    cdo = state.cdos[state.handles[key].name]
+    version = cdo.offered_by(key)
+    if version is None:
+        return
+    ranks = version.ranks_of(key)
     empty(state, version, ranks, settled=True)
     for rank in ranks:
         del version.slots[rank]
     if not version.slots and version is cdo.current:
-        cdo.current = None  # as if it had never been offered
-    state.reply(call)
-
-
-def withdraw(state: State, call: m.Withdraw) -> None:
-    """Let what a handle offered leave as soon as nobody requires it."""
-    _, cdo = state.find(call)
-    version = state.offering(cdo, call)
-    version.withdraw(call.handle)
-    version.withdrawing[call.request] = call.handle
-    take_out(state, cdo, version)
+        cdo.current = None
+        let_go(cdo, version)
+    if version.stage is not Stage.OVER:
+        bind(state, cdo, version)
 
 
 def _ended_round(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version | None:
@@ -100,6 +210,7 @@ def _ended_round(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Ver
         if (
             version.stage is Stage.OVER
             and version.distribution == given.distribution
+            and version.spread == (1 if given.group is None else given.group.size)
             and given.app not in version.apps
             and state.joins[given.app] <= version.over_at
             and not any(rank in version.slots for rank in ranks)
@@ -112,7 +223,9 @@ def _open(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version:
     """The version that an offer of these ranks belongs to; a new one is not entered yet."""
     version = cdo.current
     if version is None:
-        return Version(state.serial, cdo.name, given.distribution, given.dtype)
+        spread = Spread() if given.group is None else given.group
+        layout = given.distribution, given.dtype
+        return Version(state.serial, cdo.name, *layout, given.group is not None, spread.size)
     taken = [rank for rank in ranks if rank in version.slots]
     if version.stage is Stage.POOLED or taken:
         apps = ", ".join(sorted(version.apps))
@@ -120,6 +233,14 @@ def _open(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version:
         raise AlreadyOfferedError(
             f"CDO {cdo.name!r}: {what} is offered already, by {apps};"
             " expected it to be withdrawn first"
+        )
+    spread = Spread() if given.group is None else given.group
+    if (version.group, version.spread) != (given.group is not None, spread.size):
+        what = f"as a group over {spread.size} ranks" if given.group else "as no group"
+        raise InconsistentError(
+            f"CDO {cdo.name!r}: offered {what}, expected"
+            f" {f'a group over {version.spread}' if version.group else 'none'} as by"
+            f" {', '.join(sorted(version.apps))}"
         )
     if version.distribution != given.distribution:
         raise InconsistentError(
@@ -160,14 +281,17 @@ def _holders(state: State) -> str:
     return "; the most is held by " + ", ".join(f"{what}: {size} bytes" for what, size in most)
 
 
-def _enter(state: State, cdo: Cdo, version: Version) -> None:
+def enter(state: State, cdo: Cdo, version: Version) -> None:
     """The version is complete: everyone who waited gets it."""
     version.stage = Stage.POOLED
     version.requirements |= cdo.pending
     cdo.pending.clear()
-    served = list(cdo.waiting.items())
+    waiting = sorted(cdo.waiting)
     cdo.waiting.clear()
-    for request, key in served:
-        serve(state, request, cdo, state.handles[key], version)
+    for request in waiting:
+        missing = state.demands[request].missing
+        missing.remove(cdo.name)
+        if not missing:
+            try_again(state, request)
     if version.going:
-        take_out(state, cdo, version)
+        take_out(state, version)

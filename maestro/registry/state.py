@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from maestro import messages as m
@@ -10,9 +12,17 @@ from maestro.catalogue import Cdo, Handle
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.placement import Ledger
 from maestro.subscriptions import Subscriptions
-from maestro.versions import Version
+from maestro.versions import Batch, Version
 
-__all__ = ["State"]
+__all__ = ["Demand", "State"]
+
+
+@dataclass
+class Demand:
+    """A demand that waits."""
+
+    handle: str
+    missing: list[str]  # names
 
 
 class State:
@@ -34,10 +44,16 @@ class State:
         The next version's.
     ledger : Ledger
         The nodes and their bytes.
-    queue : dict of int to Offer
+    queue : dict of int to Offer or OfferGroup
         Offers that wait for room, by request.
+    demands : dict of int to Demand
+        Demands that wait for what is not there, by request.
+    batches : dict of int to Batch
+        Withdrawals of groups that wait, by request.
     bulletin : Bulletin
         Events, subscribers, and what waits for them.
+    freed : list of Version
+        What was to leave when what needs it does, which has happened now.
     out : list of Instruction
         What is to be done about the message that is being handled.
     """
@@ -50,8 +66,11 @@ class State:
         self.cdos: dict[str, Cdo] = {}
         self.serial = 0
         self.ledger = Ledger()
-        self.queue: dict[int, m.Offer] = {}
+        self.queue: dict[int, m.Offer | m.OfferGroup] = {}
+        self.demands: dict[int, Demand] = {}
+        self.batches: dict[int, Batch] = {}
         self.bulletin = Bulletin(subscriptions or Subscriptions())
+        self.freed: list[Version] = []
         self.out: list[m.Instruction] = []
 
     def reply(self, call: m.Call, value: Any = None) -> None:
@@ -67,6 +86,13 @@ class State:
         if call.app not in self.apps:
             raise PoolLostError(f"app {call.app!r} is not connected to this pool")
 
+    def together(self, key: str) -> Iterator[tuple[str, Handle, Cdo]]:
+        """A handle, for a group after those of all of its members."""
+        handle = self.handles[key]
+        for member in handle.members:
+            yield from self.together(member)
+        yield key, handle, self.cdos[handle.name]
+
     def find(self, call: Any) -> tuple[Handle, Cdo]:
         """The handle that a call is about, and its CDO."""
         handle = self.handles.get(call.handle)
@@ -74,9 +100,9 @@ class State:
             raise LifecycleError(f"handle {call.handle!r} is unknown: it was not sealed")
         return handle, self.cdos[handle.name]
 
-    def offering(self, cdo: Cdo, call: Any) -> Version:
-        """The version that a call's handle has offered and not withdrawn."""
-        version = cdo.offered_by(call.handle)
+    def offering(self, cdo: Cdo, key: str) -> Version:
+        """The version that a handle has offered and not withdrawn."""
+        version = cdo.offered_by(key)
         if version is None:
             raise LifecycleError(f"CDO {cdo.name!r}: it is not offered by this handle")
         return version

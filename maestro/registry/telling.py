@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from maestro import messages as m
@@ -16,6 +17,7 @@ __all__ = ["hold", "tell", "tell_of_app"]
 #: Calls that can be held, beside the seal, and the kinds of their events.
 _HELD: dict[type[m.Call], str] = {
     m.Offer: "offer",
+    m.OfferGroup: "offer",
     m.Withdraw: "withdraw",
     m.Require: "require",
     m.Retract: "retract",
@@ -26,24 +28,39 @@ _HELD: dict[type[m.Call], str] = {
 
 def hold(state: State, call: m.Call) -> bool:
     """Tell of a call before it takes effect; whether it has to wait for somebody."""
-    if isinstance(call, m.Seal):
-        given = Handle.of(call)
+    if isinstance(call, m.Seal | m.Seals):
         kinds: tuple[str, ...] = ("declare", "seal")
-    elif type(call) in _HELD and call.handle in state.handles:  # type: ignore[attr-defined]
-        given = state.handles[call.handle]  # type: ignore[attr-defined]
+    elif type(call) in _HELD:
         kinds = (_HELD[type(call)],)
     else:
         return False
     if not state.bulletin.subscriptions.wanted_before(kinds):
         return False
-    version = _current(state, given.name)
+    told = [_before(state, call, key, handle) for key, handle in _concerned(state, call)]
+    return state.bulletin.hold(call, kinds, told)
+
+
+def _concerned(state: State, call: Any) -> Iterator[tuple[str, Handle]]:
+    """The handles that a call is about: a group's members, too."""
+    if isinstance(call, m.Seal):
+        yield call.handle, Handle.of(call)
+    elif isinstance(call, m.Seals):
+        yield from ((each.handle, Handle.of(each)) for each in call.seals)
+    elif call.handle in state.handles:
+        yield from ((key, handle) for key, handle, _ in state.together(call.handle))
+
+
+def _before(
+    state: State, call: m.Call, key: str, handle: Handle
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """What there is to say of a handle before a call: name, attributes and payload."""
+    version = _current(state, handle.name)
     if isinstance(call, m.Withdraw):
-        version = state.cdos[given.name].offered_by(call.handle) or version
+        version = state.cdos[handle.name].offered_by(key) or version
     payload: dict[str, Any] = {} if version is None else {"version": version.serial}
-    if given.rank is not None:
-        payload["rank"] = given.rank
-    attributes = _attributes(given, version)
-    return state.bulletin.hold(call, kinds, given.name, attributes, **payload)
+    if handle.rank is not None:
+        payload["rank"] = handle.rank
+    return handle.name, _attributes(handle, version), payload
 
 
 def tell(
@@ -83,5 +100,8 @@ def _attributes(handle: Handle, version: Version | None) -> dict[str, Any]:
         dtype = dtype or version.dtype
         shared = {**version.defaults, **version.attributes}
     element = None if dtype is None else dtype_from_wire(dtype)
-    core = core_attributes(handle.name, distribution, element, handle.rank)
+    members = None
+    if handle.group is not None or (version is not None and version.group):
+        members = handle.depends or (() if version is None else version.needs)
+    core = core_attributes(handle.name, distribution, element, handle.rank, members)
     return {**handle.defaults, **shared, **handle.attributes, **core}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -30,6 +31,7 @@ def core_attributes(
     distribution: Distribution | None,
     dtype: np.dtype[Any] | None,
     rank: int | None = None,
+    members: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What a handle's layout says, as attributes.
 
@@ -43,6 +45,8 @@ def core_attributes(
         Type of its elements.
     rank : int or None
         The rank that is spoken for; None for all of them.
+    members : sequence of str or None
+        The names of a group's members; None for what is no group.
 
     Examples
     --------
@@ -68,6 +72,9 @@ def core_attributes(
         cdo["layout.element-size"] = dtype.itemsize
         if distribution is not None:
             cdo["scope.local-size"] = _elements(distribution, rank) * dtype.itemsize
+    if members is not None:
+        cdo["isgroup"] = True
+        cdo["group-members"] = list(members)
     return {f"{CORE}cdo.{key}": value for key, value in cdo.items()}
 
 

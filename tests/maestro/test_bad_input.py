@@ -326,6 +326,10 @@ SEAL = {
     "dtype": "'<f8'",
     "distribution": HALVES.to_dict(),
     "attributes": {},
+    "defaults": {},
+    "depends": [],
+    "group": False,
+    "members": [],
 }
 
 

@@ -39,6 +39,9 @@ LIKELY = {
     "subscription": st.sampled_from(["s", "t"]),
     "attributes": st.just({}),
     "defaults": st.just({}),
+    "depends": st.sampled_from([[], ["t2m"], ["u10"]]),
+    "group": st.booleans(),
+    "members": st.sampled_from([[], ["h"], ["other"], ["h", "h"]]),
     "near": st.just({}),
     "wait": st.booleans(),
     "kinds": st.just(["offer", "declare"]),
@@ -53,6 +56,19 @@ LIKELY = {
     "serials": st.just([1, 2]),
     "served": st.booleans(),
 }
+
+
+#: A call that others consist of.
+PART = {
+    "seals": {
+        **{"handle": "h", "name": "t2m", "rank": None, "dtype": None, "distribution": None},
+        **{"attributes": {}, "defaults": {}, "depends": [], "group": False, "members": []},
+    },
+    "offers": {"handle": "h", "dtype": None, "distribution": None, "near": {}},
+}
+for field, words in PART.items():
+    part = st.fixed_dictionaries({name: LIKELY.get(name, st.just(v)) for name, v in words.items()})
+    LIKELY[field] = st.lists(part | PLAIN, max_size=3)
 
 
 @st.composite

@@ -1,0 +1,316 @@
+"""A group as one app holds it: CDOs that are offered, wanted and withdrawn as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from time import perf_counter
+from typing import Any
+
+from maestro.cdo import Cdo
+from maestro.config import get_seconds
+from maestro.daskarrays import Chunks
+from maestro.errors import InconsistentError, LifecycleError
+from maestro.handle import Handle
+from maestro.lifecycle import Together
+from maestro.link import Link
+from maestro.offering import Offering
+from maestro.report import Report
+from maestro.schemas import Schemas
+from maestro.taking import Found, Wanted, in_time, sizes, take
+
+__all__ = ["Group"]
+
+
+class Group(Handle):
+    """One app's handle to a group of CDOs; made by `App.group`.
+
+    A call is made for all members at once, by one message, and takes effect for all or for none.
+    Members are handles of the same app, CDOs or groups. Whoever wants a group need not know them: a
+    group without members of its own stands for all that are offered under its name.
+
+    Iterating over it gives the members' handles; after a demand also where they were not known.
+
+    Attributes
+    ----------
+    dependencies : dict
+        After a demand, what came along with the members, as `Cdo.dependencies`.
+    """
+
+    _life: Together
+
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        members: Iterable[Handle] = (),
+        attributes: Mapping[str, Any] | None = None,
+        schemas: Schemas | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name: got {name!r}, expected a string that is not empty")
+        super().__init__(link, name, attributes, schemas, Together(name))
+        self._members: dict[str, Handle] = {}
+        self._known: dict[str, Handle] = {}  # members that a demand has found
+        self.dependencies: dict[str, Any] = {}
+        self.add(*members)
+
+    def add(self, *members: Handle) -> None:
+        """Add CDOs or groups, before any of them is sealed.
+
+        Raises
+        ------
+        TypeError
+            For what is no handle.
+        InconsistentError
+            For a handle of another app, a second one of the same name, or a group that this one is
+            a member of, naming the cycle.
+        LifecycleError
+            If the group or a member is sealed already, or the member is in another group.
+        """
+        self._life.check("seal")
+        for member in members:
+            if not isinstance(member, Cdo | Group):
+                raise TypeError(f"group {self.name!r}: got {member!r}, expected handles of CDOs")
+            if member._link is not self._link:
+                raise InconsistentError(
+                    f"group {self.name!r}: {member.name!r} is a handle of app {member._link.app!r},"
+                    f" expected one of {self._link.app!r}"
+                )
+            self._check_acyclic(member)
+            if member.name in self._members:
+                raise InconsistentError(
+                    f"group {self.name!r}: it has a member {member.name!r} already, expected one of"
+                    " each name"
+                )
+            if member._group is not None:
+                raise LifecycleError(
+                    f"group {self.name!r}: {member.name!r} is in group {member._group.name!r}"
+                    " already"
+                )
+            member._life.check("seal")
+            member._group = self
+            self._members[member.name] = member
+            self._life.members.append(member._life)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self._members or self._known).values())
+
+    def __len__(self) -> int:
+        return len(self._members or self._known)
+
+    def __getitem__(self, name: str) -> Any:
+        return (self._members or self._known)[name]
+
+    def __contains__(self, member: object) -> bool:
+        known = self._members or self._known
+        return member in known or member in known.values()
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name!r}, {self.state}, of {', '.join(map(repr, self)) or 'nothing'}>"
+
+    def offer(self, data: Mapping[str, Any] | None = None, timeout: float | None = None) -> Any:
+        """Bring all members into the pool: nobody sees some of them without the others.
+
+        Parameters
+        ----------
+        data : mapping, optional
+            By name, what `Cdo.offer` takes for each member, those of member groups included.
+            Nothing for members without data, and for what `Cdo.empty` gave.
+        timeout : float, optional
+            Seconds to wait for room for all of them at most; as `Cdo.offer`.
+
+        Raises
+        ------
+        MaestroError
+            As `Cdo.offer`, and then no member is offered. InconsistentError also for data of what
+            is no member.
+        """
+        return self._link.run(self._offer, data or {}, timeout)
+
+    def demand(self, timeout: float | None = None) -> Any:
+        """Get the data of all members, once all are there.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds that it may take in all; without limit by default.
+
+        Returns
+        -------
+        dict
+            By name, what `Cdo.demand` gives for each member, in its layout; for a member group,
+            such a dict.
+
+        Raises
+        ------
+        MaestroError
+            As `Cdo.demand`; InconsistentError also if what is offered under this name is no group.
+
+        Examples
+        --------
+        >>> import maestro
+        >>> with maestro.connect() as app:
+        ...     wind = app.group("wind", [app.declare("u10"), app.declare("v10")])
+        ...     wind.offer({"u10": [1.0, 2.0], "v10": [3.0, 4.0]})
+        ...     app.group("wind").demand()
+        {'u10': array([1., 2.]), 'v10': array([3., 4.])}
+        """
+        return self._link.run(self._demand, timeout)
+
+    # The same as coroutines on the client's loop
+
+    def _check_acyclic(self, member: Handle) -> None:
+        way = [member.name]
+        at: Group | None = self
+        while at is not None:
+            way.append(at.name)
+            if at is member or at.name == member.name:
+                cycle = " > ".join(map(repr, reversed(way)))
+                raise InconsistentError(
+                    f"group {self.name!r}: {member.name!r} can't be its member: {cycle}"
+                )
+            at = at._group
+
+    def _handles(self) -> Iterator[Handle]:
+        """The members' handles, those of member groups included, and last its own."""
+        for member in self._members.values():
+            if isinstance(member, Group):
+                yield from member._handles()
+            else:
+                yield member
+        yield self
+
+    def _sealing(self) -> dict[str, Any]:
+        try:
+            seals = [each._words() for each in self._handles()]
+        except BaseException:
+            self._unseal()
+            raise
+        return {"word": "seals", "seals": seals}
+
+    def _words(self) -> dict[str, Any]:
+        return {
+            **self._announcement(),
+            "rank": None,
+            "dtype": None,
+            "distribution": None,
+            "depends": [],
+            "group": True,
+            "members": [member._handle for member in self._members.values()],
+        }
+
+    def _unseal(self) -> None:
+        for each in self._handles():
+            each.attributes.unseal()
+
+    async def _offer(self, data: Mapping[str, Any], timeout: float | None) -> None:
+        patience = get_seconds("offer.patience") if timeout is None else timeout
+        self._life.check("offer")
+        handles = list(self._handles())
+        cdos = [each for each in handles if isinstance(each, Cdo)]
+        if strange := sorted(data.keys() - {cdo.name for cdo in cdos}):
+            raise InconsistentError(
+                f"group {self.name!r}: data of {', '.join(map(repr, strange))} was given, expected"
+                f" some of its members: {', '.join(repr(cdo.name) for cdo in cdos) or 'none'}"
+            )
+        given: dict[Handle, Offering | Chunks] = {
+            cdo: await cdo._given(data.get(cdo.name)) for cdo in cdos
+        }
+        async with self._turn("offer") as first:
+            self._schemas.miss(text for each in handles for text in each._missing)
+            answers = await self._link.call(
+                "offergroup",
+                first=first,
+                handle=self._handle,
+                wait=patience > 0,
+                timeout=patience or None,
+                offers=[each._asking(given.get(each)) for each in handles],
+            )
+            try:
+                for cdo in cdos:
+                    await cdo._bring(given[cdo], answers[cdo._handle])
+            except BaseException:
+                await self._tell("abort")
+                raise
+            await self._link.call("stored", handle=self._handle)
+            for cdo in cdos:
+                cdo._offered(given[cdo])
+
+    async def _withdraw(self, timeout: float | None) -> None:
+        await super()._withdraw(timeout)
+        for each in self._handles():
+            if isinstance(each, Cdo):
+                each._withdrawn()
+
+    def _sizes(self, found: dict[str, Any]) -> list[int]:
+        return [
+            size
+            for name, each in found.get("along", {}).items()
+            for size in sizes(self._wanted(name), each)
+        ]
+
+    def _wanted(self, name: str) -> Wanted:
+        """How a member, or what comes along with one, is wanted."""
+        for each in self._handles():
+            if isinstance(each, Cdo):
+                if each.name == name:
+                    return each._wanted()
+                if name in each._depends:
+                    return each._along(name)
+        return Wanted(name)
+
+    async def _demand(self, timeout: float | None) -> dict[str, Any]:
+        begun = perf_counter()
+        async with self._turn("demand") as first:
+            found = await self._link.call(
+                "demand", timeout=timeout, first=first, handle=self._handle
+            )
+            waited = perf_counter() - begun
+            came: dict[str, Any] = {}
+            reports: dict[str, Report] = {}
+            try:
+                if not found["group"]:
+                    raise InconsistentError(f"group {self.name!r}: it is a CDO, expected a group")
+                async with in_time(self.name, found, timeout, waited):
+                    for name, each in found.get("along", {}).items():
+                        report = reports[name] = Report(name, waited)
+                        since = perf_counter()
+                        came[name] = await take(self._link.ways, self._wanted(name), each, report)
+                        report.seconds = perf_counter() - since
+            except BaseException:
+                await self._tell("received", served=False)
+                raise
+            self._link.tell("received", handle=self._handle, served=True)
+            along = found.get("along", {})
+            data = self._fill(found, along, came, reports)
+            self.dependencies = {name: each for name, each in came.items() if each is not None}
+            return data
+
+    def _fill(
+        self,
+        found: Found | None,
+        along: Mapping[str, Found],
+        came: dict[str, Any],
+        reports: Mapping[str, Report],
+    ) -> dict[str, Any]:
+        """Take the members' data out of what came, and tell their handles what is known of them."""
+        if found is not None:
+            self.attributes.unite(found["attributes"])
+        if not self._members:
+            needs = () if found is None else found["needs"]
+            self._known = {name: self._know(name, along[name]) for name in needs}
+        data: dict[str, Any] = {}
+        for member in self:
+            each = along.get(member.name)
+            if isinstance(member, Group):
+                data[member.name] = member._fill(each, along, came, reports)
+            elif each is not None:
+                member.attributes.unite(each["attributes"])
+                member.report = reports[member.name]
+                data[member.name] = came.pop(member.name, None)
+        return data
+
+    def _know(self, name: str, found: Found) -> Handle:
+        """A handle for a member that was not known."""
+        kind = Group if found["group"] else Cdo
+        return kind(self._link, name, schemas=self._schemas)

@@ -1,0 +1,217 @@
+"""What CDOs and groups have in common, as one app holds them: a name, attributes and a life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from maestro.attributes import Attributes
+from maestro.errors import LifecycleError, MaestroError, PoolLostError
+from maestro.lifecycle import Lifecycle
+from maestro.link import Link
+from maestro.messages import dtype_to_wire
+from maestro.schemas import Schemas
+from maestro.schemas.core import core_attributes
+
+if TYPE_CHECKING:
+    from maestro.daskarrays import Chunks
+    from maestro.group import Group
+    from maestro.offering import Offering
+
+__all__ = ["Handle"]
+
+
+class Handle:
+    """One app's handle to something of the pool: a `Cdo` or a `Group`.
+
+    Every call blocks until it is done, or returns an awaitable where the app is asynchronous. A
+    call that fails raises and leaves handle and pool as they were.
+
+    Attributes
+    ----------
+    name : str
+        Name in the pool.
+    attributes : Attributes
+        To be set until the handle is sealed, which fills in the defaults of schemas; after a
+        demand, what all handles have set.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        attributes: Mapping[str, Any] | None,
+        schemas: Schemas | None,
+        life: Lifecycle,
+    ) -> None:
+        self._link = link
+        self._handle = uuid4().hex
+        self._life = life
+        self._schemas = schemas or Schemas()
+        self._missing: tuple[str, ...] = ()  # required attributes, once sealed
+        self._group: Group | None = None  # the group that it is a member of
+        self.name = name
+        self.attributes = Attributes(name, attributes, self._schemas, self._core)
+
+    @property
+    def state(self) -> str:
+        """Where the handle is in its life: declared, sealed, offered, required and so on."""
+        return self._life.state
+
+    def seal(self) -> Any:
+        """Fix the attributes and announce the handle to the pool.
+
+        Raises
+        ------
+        InconsistentError
+            If another handle of this name states another shape, dtype or attribute value, or what
+            it depends on depends on it.
+        LifecycleError
+            If it is sealed already.
+        """
+        return self._link.run(self._seal)
+
+    def withdraw(self, timeout: float | None = None) -> Any:
+        """Take the data out of the pool, once every requirement on it is served.
+
+        And once what depends on it has left the pool.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most; without limit by default.
+
+        Raises
+        ------
+        PoolTimeoutError
+            If the time runs out, naming the apps that still require it; it stays in the pool.
+        LifecycleError
+            If this app itself offers what depends on it: it would wait for itself.
+        """
+        return self._link.run(self._withdraw, timeout)
+
+    def require(self) -> Any:
+        """Ask for it to be kept, now or once it is offered, until it is demanded here.
+
+        Where its size is known already, memory for it is made ready meanwhile: the first touch of
+        fresh memory takes several times as long as filling it.
+        """
+        return self._link.run(self._require)
+
+    def retract(self) -> Any:
+        """Take a requirement back."""
+        return self._link.run(self._retract)
+
+    def dispose(self) -> Any:
+        """Give the handle up. Arrays that it gave stay valid."""
+        return self._link.run(self._dispose)
+
+    # The same as coroutines on the client's loop
+
+    def _core(self) -> dict[str, Any]:
+        """What maestro itself says of it."""
+        return core_attributes(self.name, None, None)
+
+    def _sealing(self) -> dict[str, Any]:
+        """Fix the attributes; the call that announces the handle."""
+        return {"word": "seal", **self._words()}
+
+    def _words(self) -> dict[str, Any]:
+        """Fix the attributes; what is said of the handle."""
+        raise NotImplementedError
+
+    def _asking(self, given: Offering | Chunks | None) -> dict[str, Any]:
+        """What is said of an offer."""
+        layout: dict[str, Any] = {"distribution": None, "dtype": None}
+        if given is not None and given.distribution is not None:
+            layout["distribution"] = given.distribution.to_dict()
+        if given is not None and given.dtype is not None:
+            layout["dtype"] = dtype_to_wire(given.dtype, self.name)
+        near = {} if given is None else dict(given.near)
+        return {"handle": self._handle, "near": near, **layout}
+
+    def _unseal(self) -> None:
+        self.attributes.unseal()
+
+    def _announcement(self) -> dict[str, Any]:
+        """The part of it which is the same for all handles."""
+        checked = self.attributes.seal()
+        self._missing = checked.missing
+        return {
+            "handle": self._handle,
+            "name": self.name,
+            "attributes": checked.stated,
+            "defaults": checked.defaults,
+        }
+
+    async def _seal(self) -> None:
+        with self._life.turn("seal"):
+            sealing = self._sealing()
+            try:
+                await self._link.call(**sealing)
+            except BaseException:
+                self._unseal()
+                raise
+
+    @asynccontextmanager
+    async def _turn(self, call: str) -> AsyncIterator[dict[str, Any] | None]:
+        """Make a call that seals by itself; if it fails, the seal is taken back as well.
+
+        What it gives is to be called first.
+        """
+        before = self.state
+        with self._life.turn(call):
+            if before != "declared":
+                yield None
+                return
+            sealing = self._sealing()
+            try:
+                yield sealing
+            except BaseException:
+                with suppress(MaestroError):  # it may never have been sealed
+                    await self._link.call("dispose", handle=self._handle)
+                self._unseal()
+                raise
+
+    async def _withdraw(self, timeout: float | None) -> None:
+        with self._life.turn("withdraw"):
+            await self._link.call("withdraw", timeout=timeout, handle=self._handle)
+
+    async def _require(self, warm: bool = True) -> None:
+        async with self._turn("require") as first:
+            found = await self._link.call("require", first=first, handle=self._handle)
+        if warm:
+            self._link.ways.warm_soon(self._sizes(found or {}))
+
+    def _sizes(self, found: dict[str, Any]) -> list[int]:
+        """Bytes of the parts that a demand will bring, as far as they are known."""
+        raise NotImplementedError
+
+    async def _retract(self) -> None:
+        with self._life.turn("retract"):
+            await self._link.call("retract", handle=self._handle)
+
+    async def _tell(self, word: str, **how: Any) -> None:
+        """Let the manager know how an offer or a demand ended; a lost pool need not know."""
+        with suppress(PoolLostError):
+            await self._link.call(word, handle=self._handle, **how)
+
+    async def _dispose(self) -> None:
+        if self._group is not None:
+            raise LifecycleError(
+                f"CDO {self.name!r}: dispose was called, expected the group {self._group.name!r} to"
+                " be disposed of"
+            )
+        before = self.state
+        with self._life.turn("dispose"):
+            if before != "declared":
+                await self._link.call("dispose", handle=self._handle)
+
+    def _dispose_soon(self) -> None:
+        """Dispose of a handle that nobody else knows of."""
+        before = self.state
+        with self._life.turn("dispose"):
+            if before != "declared":
+                self._link.tell("dispose", handle=self._handle)

@@ -1,0 +1,176 @@
+"""A registry with apps that talk to it: the pool manager's state machine without a cluster."""
+
+from __future__ import annotations
+
+import itertools
+
+from layouts import Distribution
+from maestro import messages as m
+from maestro.registry import Registry
+from maestro.versions import Stage
+
+WHOLE = Distribution((8,))
+HALVES = Distribution((8,), (2,))
+F8 = "'<f8'"
+
+
+class Pool:
+    """A registry with apps that talk to it, and nodes that hold what they are told."""
+
+    def __init__(self, nodes=2, limit=1000):
+        self.registry = Registry()
+        self.now = 0.0
+        self.requests = itertools.count()
+        self.answers = {}  # request -> Reply or Refuse
+        self.held = set()  # (node, version, rank) whose bytes a node holds
+        for number in range(nodes):
+            self.send(m.NodeJoined(f"node-{number}", limit))
+
+    def send(self, message):
+        for instruction in self.registry.handle(message, self.now):
+            if isinstance(instruction, m.Free):
+                for rank in instruction.ranks:
+                    self.held.discard((instruction.node, instruction.version, rank))
+            else:
+                assert instruction.request not in self.answers, "answered twice"
+                self.answers[instruction.request] = instruction
+
+    def call(self, kind, app, *args, **kwargs):
+        """Make a call; return its request."""
+        request = next(self.requests)
+        self.send(kind(request, app, *args, **kwargs))
+        return request
+
+    def ask(self, kind, app, *args, **kwargs):
+        """Make a call that is answered at once; return the value or raise the error."""
+        return self.answer(self.call(kind, app, *args, **kwargs))
+
+    def answer(self, request):
+        answer = self.answers[request]
+        if isinstance(answer, m.Refuse):
+            raise answer.error
+        return answer.value
+
+    def join(self, app):
+        self.ask(m.Join, app, client=app, workflow="w", component="c")
+
+    def seal(
+        self,
+        app,
+        handle,
+        name="t",
+        rank=None,
+        distribution=None,
+        dtype=None,
+        *,
+        depends=(),
+        **attributes,
+    ):
+        words = {"rank": rank, "dtype": dtype, "distribution": distribution, "depends": depends}
+        self.ask(m.Seal, app, handle, name=name, attributes=attributes, **words)
+
+    def offer(self, app, handle, distribution=WHOLE, store=True):
+        answer = self.ask(m.Offer, app, handle, dtype=F8, distribution=distribution)
+        self.hold(answer)
+        if store:
+            self.ask(m.Stored, app, handle)
+        return answer
+
+    def group(self, app, handle, name, members=()):
+        """Seal a group, and members: pairs of handle and name, sealed before unless None."""
+        seals = [
+            m.Seal(0, app, member, name=name, rank=None, dtype=None, distribution=None)
+            for member, name in members
+            if name is not None
+        ]
+        own = {"rank": None, "dtype": None, "distribution": None, "group": True}
+        members = tuple(member for member, _ in members)
+        seals.append(m.Seal(0, app, handle, name=name, members=members, **own))
+        self.ask(m.Seals, app, seals=tuple(seals))
+
+    def offers(self, app, handle, layouts=None):
+        """The offers of a group's handles: of the layouts given, whole arrays by default."""
+        for key, known, _ in list(self.registry.together(handle)):
+            layout = (layouts or {}).get(key, WHOLE)
+            layout = None if known.group is not None else layout
+            yield m.Offer(0, app, key, None if layout is None else F8, layout)
+
+    def offer_group(self, app, handle, layouts=None, store=True):
+        offers = tuple(self.offers(app, handle, layouts))
+        answers = self.ask(m.OfferGroup, app, handle, offers=offers)
+        for answer in answers.values():
+            self.hold(answer)
+        if store:
+            self.ask(m.Stored, app, handle)
+        return answers
+
+    def hold(self, answer):
+        """Nodes have what an offer was granted."""
+        for rank, node in answer["nodes"].items():
+            self.held.add((node, answer["version"], rank))
+
+    def check(self):
+        """What holds at any time."""
+        registry = self.registry
+        slots = {
+            (slot.node, version.serial, rank): slot.size
+            for cdo in registry.cdos.values()
+            for version in cdo.versions()
+            for rank, slot in version.slots.items()
+            if slot.node is not None
+        }
+        assert set(slots) == self.held, "nodes hold what the registry knows, no more, no less"
+        for address, node in registry.ledger.nodes.items():
+            used = sum(size for (where, _, _), size in slots.items() if where == address)
+            assert node.used == used <= node.limit
+        for cdo in registry.cdos.values():
+            stages = [version.stage for version in cdo.versions()]
+            assert sum(s in (Stage.FORMING, Stage.POOLED) for s in stages) <= 1
+            if cdo.pooled:
+                assert not cdo.waiting, "nobody waits for what is there"
+                assert not cdo.pending
+                assert not cdo.awaited
+                assert cdo.current.complete
+            assert cdo.pending <= set(registry.handles)
+            for request in cdo.waiting:
+                assert cdo.name in registry.demands[request].missing
+            for holder in cdo.awaited.values():
+                assert cdo.name in holder.needs
+                assert cdo.name not in holder.needed
+            for version in cdo.versions():
+                self.check_needs(cdo, version)
+                assert version.requirements <= set(registry.handles)
+                if version.stage is Stage.OVER:
+                    assert not version.withdrawing
+                    assert not version.requirements
+        assert not registry.freed
+        for request, demand in registry.demands.items():
+            assert demand.missing, "who waits, waits for something"
+            assert request in registry.handles[demand.handle].demands
+            for name in demand.missing:
+                assert request in registry.cdos[name].waiting
+        for batch in registry.batches.values():
+            assert any(v.stage is not Stage.OVER for v in batch.versions)
+            assert all(batch in v.batches for v in batch.versions)
+        for handle, known in registry.handles.items():
+            assert known.demands <= set(registry.demands)
+            assert registry.cdos[known.name].handles[handle] is known
+            assert known.app in registry.apps
+
+    def check_needs(self, cdo, version):
+        """What a version needs is there for as long as itself, and knows it."""
+        for name, needed in version.needed.items():
+            assert name == needed.name
+            assert needed.holders[version.serial] is version
+            assert needed.stage is not Stage.OVER, "it went before what needs it"
+        for holder in version.holders.values():
+            assert holder.needed[version.name] is version
+            assert holder.stage is not Stage.OVER
+        if version.stage is Stage.OVER:
+            assert not version.needed
+            return
+        for name in version.needs:
+            if name not in version.needed:
+                assert version.serial in self.registry.cdos[name].awaited
+        if version.group and version.stage is not Stage.FORMING:
+            assert set(version.needed) <= set(version.needs)

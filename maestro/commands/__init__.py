@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from maestro.commands.archiving import archive
 from maestro.commands.deployment import manager, node, pool
 from maestro.commands.inspection import ls, report, show
 from maestro.commands.keeping import keep
@@ -50,5 +51,5 @@ def maestro() -> None:
     set_up_logging()
 
 
-for _command in (pool, manager, node, ls, show, report, listen, keep, plan):
+for _command in (archive, pool, manager, node, ls, show, report, listen, keep, plan):
     maestro.add_command(_command)

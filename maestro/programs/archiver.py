@@ -17,7 +17,7 @@ import math
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,13 @@ from maestro.app import App
 from maestro.attributes import plain
 from maestro.cdo import Cdo
 from maestro.config import get_bytes, get_seconds
-from maestro.errors import DataLostError, MaestroError, PoolTimeoutError, StoreError
+from maestro.errors import (
+    DataLostError,
+    LifecycleError,
+    MaestroError,
+    PoolTimeoutError,
+    StoreError,
+)
 from maestro.messages import dtype_from_wire
 from maestro.offload import off_loop
 from maestro.pool import Pool
@@ -97,6 +103,8 @@ class Archiver:
     compressors : sequence of dict
         Codecs of Zarr's after the bytes, such as ``{"name": "zstd", "configuration": {"level": 1,
         "checksum": True}}``; none by default.
+    tell : callable, optional
+        Called with the path of each CDO that is saved.
 
     Attributes
     ----------
@@ -138,7 +146,9 @@ class Archiver:
         *,
         resume: bool = False,
         compressors: Sequence[Any] = (),
+        tell: Callable[[str], None] = lambda path: None,
     ) -> None:
+        self._told = tell
         self._selector = Selector(selector)
         self._app, self._link = app, app._link
         self._url, self._resume, self._compressors = str(store), resume, tuple(compressors)
@@ -171,6 +181,15 @@ class Archiver:
             If the time runs out.
         """
         return self._link.run(self._wait, count, timeout)
+
+    def run(self, count: int | None = None) -> Any:
+        """Save until it can't go on, and raise why; or until so many CDOs are saved."""
+        return self._link.run(self._run, count)
+
+    @property
+    def held(self) -> int:
+        """How many CDOs are held until they are saved."""
+        return len(self._held)
 
     def close(self) -> Any:
         """Hold no more, save what is held, and let go of the store."""
@@ -233,30 +252,41 @@ class Archiver:
         )
         try:
             await client.run(claim, archive.store.url, self._owner)
+            await off_loop(False, archive.look)
             self._done = {
                 origin["version"]
                 for origin in archive.origins.values()
                 if origin["pool"] == self._pool
             }
             for kind, when in (("offer", "after"), ("withdraw", "before")):
-                self._events.append(
-                    await self._app._subscribe(
-                        selector=self._selector.text,
-                        kinds=[kind],
-                        when=when,
-                        ack=True,
-                        own=True,
-                        since=None,
-                        durable=f"maestro-archive-{archive.identity}-{kind}",
-                        patience=get_seconds("stores.patience"),
-                    )
-                )
+                self._events.append(await self._subscribe(kind, when, archive.identity))
             await self._look()
             for events in self._events:
                 self._soon(self._follow(events))
         except BaseException:
             await self._let_go()
             raise
+
+    async def _subscribe(self, kind: str, when: str, archive: str) -> Subscription:
+        """Be told of events, and of what an archiver of this store that died has left.
+
+        That it is dead the store's lock says; the pool may be told of it a little later.
+        """
+        async with asyncio.timeout(get_seconds("timeouts.connect")):
+            while True:
+                try:
+                    return await self._app._subscribe(
+                        selector=self._selector.text,
+                        kinds=[kind],
+                        when=when,
+                        ack=True,
+                        own=True,
+                        since=None,
+                        durable=f"maestro-archive-{archive}-{kind}",
+                        patience=get_seconds("stores.patience"),
+                    )
+                except LifecycleError:
+                    await asyncio.sleep(0.05)
 
     async def _close(self) -> None:
         if self._archive is None:
@@ -315,6 +345,14 @@ class Archiver:
             raise self._broken
         if self.failures:
             raise self._unsaved()
+
+    async def _run(self, count: int | None) -> None:
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._broken or (count is not None and len(self.saved) >= count)
+            )
+        if self._broken is not None:
+            raise self._broken
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Work in the background; what goes wrong there ends all of it."""
@@ -439,6 +477,7 @@ class Archiver:
             else:
                 self.failures.pop(held.name, None)
                 self.saved[held.path] = held.name
+                self._told(held.path)
                 cast(Archive, self._archive).documents[held.path] = held.document
                 self._done.add(version)
                 self._link.tell("received", handle=held.handle, served=True)

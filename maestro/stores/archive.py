@@ -26,6 +26,8 @@ logger = logging.getLogger("maestro.archiver")
 class Archive:
     """An archive that this program alone writes to; `close` lets others. Its calls block.
 
+    What was in it is known once `look` has been called.
+
     Parameters
     ----------
     url : str
@@ -74,7 +76,6 @@ class Archive:
             if META in names:
                 self.identity = identity(self.store)
                 self._put_root({})  # what lists its arrays does not list the next ones
-                self._look(names)
             else:
                 self.identity = self._made(names)
         except BaseException:
@@ -96,8 +97,9 @@ class Archive:
         document = {"zarr_format": 3, "node_type": "group", "attributes": attributes, **more}
         self.store.create(META, to_json(document), replace)
 
-    def _look(self, names: list[str]) -> None:
-        for name in names:
+    def look(self) -> None:
+        """Find out what is there: once nobody else writes any more."""
+        for name in self.store.children():
             if name == META or name.endswith(".partial"):
                 continue
             content = self.store.read(f"{name}/{META}")

@@ -147,3 +147,13 @@ def write_and_hang(address, layout, results, name="mine"):
         cdo.offer()
         results.put("offered")
         signal.pause()
+
+
+def archive(address, store, told):
+    """An archiver in a process of its own, until it is killed."""
+    with (
+        maestro.connect(address, component="archiver") as app,
+        maestro.Archiver(app, store, resume=True, tell=told.put),
+    ):
+        told.put("ready")
+        signal.pause()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import shutil
 import subprocess
+import threading
+from random import Random
 
 import dask
 import numpy as np
@@ -19,6 +22,7 @@ import maestro.stores
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Replicated
 from maestro.stores.stored import StoredArray
 from tests.maestro.conftest import check
+from tests.maestro.programs import archive
 from tests.maestro.stores.s3 import s3_server
 from tests.maestro.waiting import in_thread, until
 
@@ -265,6 +269,53 @@ def test_until_its_end_nothing_can_be_opened(app, where, monkeypatch):
     assert seen == [[True, False]]
     with pytest.raises((FileNotFoundError, KeyError)):
         zarr.open_array(where, path="t2m", mode="r")
+
+
+def test_killed_at_any_moment_and_started_again_it_loses_nothing(pool, where):
+    """Producers go on all the while: what they withdraw waits for the next archiver."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["maestro.programs.archiver", "tests.maestro.programs"])
+    random, fields, stop = Random(6), [], threading.Event()
+    layout = Distribution(FIELD.shape, (2, 2), order="F")
+
+    def produce(app, name, layout):
+        while not stop.is_set():
+            fields.append(f"{name}-{len(fields)}")
+            number = len(fields)
+            have = app.declare(fields[-1], layout, attributes={"number": number})
+            have.offer(layout.split(FIELD + number))
+            have.withdraw()
+
+    with maestro.connect(pool.address) as other:
+        joins = []
+        for _ in range(10):
+            told = processes.Queue()
+            archiver = processes.Process(target=archive, args=(pool.address, where, told))
+            archiver.start()
+            assert told.get(timeout=60)  # "ready", or what was saved already
+            if not joins:
+                joins = [
+                    in_thread(produce, other, "a", Distribution(FIELD.shape)),
+                    in_thread(produce, pool, "b", layout),
+                ]
+            for _ in range(random.randrange(6)):
+                told.get(timeout=60)
+            archiver.kill()
+            archiver.join()
+            told.close()
+        stop.set()
+        with maestro.Archiver(pool, where, resume=True) as last:
+            for join in joins:
+                join()
+            last.wait()
+    root = zarr.open_group(where, mode="r")
+    assert sorted(root.array_keys()) == sorted(fields)
+    assert not {path for path in where.iterdir() if not (path / "zarr.json").exists()} - {
+        where / "zarr.json"
+    }
+    for name in fields:
+        array = root[name]
+        assert np.array_equal(array[...], FIELD + array.attrs["number"])
 
 
 # Bad targets

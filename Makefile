@@ -25,6 +25,8 @@ lint: $(READY)  ## ruff and mypy
 bench: $(READY)  ## the benchmarks, on a machine with nothing else to do
 	$(BIN)/python benchmarks/redistribution.py
 	$(BIN)/python benchmarks/network.py
+	$(BIN)/python benchmarks/events.py
+	$(BIN)/python benchmarks/control.py
 	$(BIN)/python benchmarks/plan_cost.py
 
 bench-kernels: $(READY)  ## the kernels beside np.copyto; the same

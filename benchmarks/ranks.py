@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from time import perf_counter
 from typing import Any
@@ -12,7 +13,7 @@ import numbering
 import maestro
 from layouts import Distribution
 
-__all__ = ["Lines", "Ranks", "serve"]
+__all__ = ["Lines", "Processes", "Ranks", "serve"]
 
 PATIENCE = 300.0  # seconds that a rank may take for anything
 
@@ -32,14 +33,22 @@ class Lines:
             If a rank fails, dies, or does not answer.
         """
         begun = perf_counter()
+        self.begin(call, *arguments)
+        answers = self.answers(call)
+        return perf_counter() - begun, answers
+
+    def begin(self, call: str, *arguments: Any) -> None:
+        """Let every rank begin with one thing; `answers` waits for it."""
         for line in self._lines:
             line.send((call, arguments))
+
+    def answers(self, call: str) -> list[Any]:
+        """What every rank answers to the call that was begun; raises as `each` does."""
         answers = [self._answer(rank, call) for rank in range(len(self._lines))]
-        seconds = perf_counter() - begun
         for rank, (error, _) in enumerate(answers):
             if error is not None:
                 raise RuntimeError(f"rank {rank}: {call}: {error}")
-        return seconds, [value for _, value in answers]
+        return [value for _, value in answers]
 
     def _answer(self, rank: int, call: str) -> tuple[str | None, Any]:
         try:
@@ -51,27 +60,26 @@ class Lines:
         return f"no answer in {PATIENCE:g} s", None
 
 
-class Ranks(Lines):
-    """Processes that each are an app and speak for one rank.
+class Processes(Lines):
+    """Processes that do what they are told.
 
     Parameters
     ----------
-    address : str
-        Of the pool.
     size : int
         How many.
-    component : str
-        What they are, for the pool's listings.
+    target : callable
+        What each does, given its end of the line, its number and the arguments: see `serve`.
+    *arguments : Any
+        What else it is given.
     """
 
-    def __init__(self, address: str, size: int, component: str) -> None:
+    def __init__(self, size: int, target: Callable[..., None], *arguments: Any) -> None:
         super().__init__()
         context = multiprocessing.get_context("spawn")
         self._processes = []
-        for rank in range(size):
+        for number in range(size):
             ours, theirs = context.Pipe()
-            arguments = theirs, address, rank, component
-            process = context.Process(target=_be_a_rank, args=arguments, daemon=True)
+            process = context.Process(target=target, args=(theirs, number, *arguments), daemon=True)
             process.start()
             theirs.close()
             self._lines.append(ours)
@@ -85,6 +93,23 @@ class Ranks(Lines):
             process.join(10)
             if process.is_alive():
                 process.kill()
+
+
+class Ranks(Processes):
+    """Processes that each are an app and speak for one rank.
+
+    Parameters
+    ----------
+    address : str
+        Of the pool.
+    size : int
+        How many.
+    component : str
+        What they are, for the pool's listings.
+    """
+
+    def __init__(self, address: str, size: int, component: str) -> None:
+        super().__init__(size, _be_a_rank, address, component)
 
 
 class _Rank:
@@ -127,7 +152,7 @@ class _Rank:
         numbering.check(self.distribution, self.rank, self.part)
 
 
-def _be_a_rank(line: Connection, address: str, rank: int, component: str) -> None:
+def _be_a_rank(line: Connection, rank: int, address: str, component: str) -> None:
     with maestro.connect(address, component=component, timeout=PATIENCE) as app:
         serve(line, _Rank(app, rank))
 

@@ -16,7 +16,9 @@ def run(script, *options, cwd):
 
 
 @pytest.mark.timeout(300)  # two pools and two Dask clusters of four processes each, one by one
-@pytest.mark.parametrize("script", ["plan_cost.py", "redistribution.py", "network.py"])
+@pytest.mark.parametrize(
+    "script", ["plan_cost.py", "redistribution.py", "network.py", "events.py", "control.py"]
+)
 def test_benchmark_runs(script, tmp_path):
     done = run(script, "--size", "64", "--repeat", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,6 @@ from ranks import Processes, serve
 
 from maestro.events import Event, pack, unpack
 
-SUBSCRIBERS = 10
 SUBSCRIPTIONS = 1000
 SELECTOR = f"(and ({PARAM} = 130) ({STEP} >= 0))"
 EVENT = Event(
@@ -148,13 +147,14 @@ def packing(count: int) -> Callable[[], None]:
 class Bench:
     """One pool and the programs that talk there."""
 
-    def __init__(self, stack: ExitStack, repeat: int, events: int, at_once: int) -> None:
+    def __init__(self, stack: ExitStack, options: argparse.Namespace) -> None:
         self.pool = Pool(stack)
-        self.repeat, self.events, self.at_once = repeat, events, at_once
+        self.repeat, self.events = options.repeat, options.size
+        self.at_once, self.listeners = options.at_once, options.subscribers
         self.producer, self.consumer = self.pool.apps(), self.pool.apps()
         self.bystander = self.pool.apps()
         self.many = self.pool.pipelining()
-        self.subscribers = self.pool.apps(SUBSCRIBERS)
+        self.subscribers = self.pool.apps(self.listeners)
         self._names = 0
 
     def names(self, count: int) -> list[str]:
@@ -171,7 +171,7 @@ class Bench:
             ((begun, _),) = self.many.each("offer_many", *arguments)[1]
             ended = max(self.subscribers.answers("count_events"))
             if number >= 0:
-                rates.append((ended - begun) / (self.events * per_offer * SUBSCRIBERS))
+                rates.append((ended - begun) / (self.events * per_offer * self.listeners))
             self.subscribers.each("subscribe", [], kinds)
             self.many.each("take_back", self.at_once)
             self.subscribers.each("subscribe", [SELECTOR], kinds)
@@ -208,15 +208,16 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, default=5000, help="offers of a round of `delivered`")
+    parser.add_argument("--subscribers", type=int, default=10, help="subscribers of `delivered`")
     parser.add_argument("--at-once", type=int, default=100, help="offers that are made at a time")
     parser.add_argument("--repeat", type=int, default=7, help="rounds that count")
     options = parser.parse_args()
-    if min(options.size, options.at_once, options.repeat) < 1:
-        parser.error("expected --size, --at-once and --repeat of at least 1")
+    if min(vars(options).values()) < 1:
+        parser.error("expected options of at least 1")
     print(__doc__)
     print(machine("dask", "distributed", "tornado", "msgpack"), end="\n\n")
     with ExitStack() as stack:
-        bench = Bench(stack, options.repeat, options.size, options.at_once)
+        bench = Bench(stack, options)
         known = limits(bench.pool, stack, options.repeat)
         bench.pool.longest_block()
         offers, everything = bench.delivered("offer", 1), bench.delivered(None, 3)

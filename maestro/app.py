@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -22,6 +23,7 @@ from maestro.events import WHEN, Event, checked_kinds, unpack
 from maestro.group import Group
 from maestro.handle import Handle
 from maestro.link import Link
+from maestro.messages import BATCH
 from maestro.pool import Pool
 from maestro.reach import reach, reach_async
 from maestro.schemafiles import Given, schemas_of
@@ -428,6 +430,7 @@ class App:
 
     async def _join(self) -> None:
         link = self._link
+        await link.open()
         await link.call(
             "join", client=link.client.id, workflow=self.workflow, component=self.component
         )
@@ -436,7 +439,7 @@ class App:
         line, self._line, self._left = self._line, None, True
         if line is not None:
             with suppress(MaestroError):
-                line.run(line.call, "leave")
+                line.run(_farewell, line)
             line.ways.close()
             self._started.close()
 
@@ -444,7 +447,7 @@ class App:
         line, self._line, self._left = self._line, None, True
         if line is not None:
             with suppress(MaestroError):
-                await line.run(line.call, "leave")
+                await line.run(_farewell, line)
             line.ways.close()
             await self._started.aclose()
 
@@ -467,8 +470,17 @@ class App:
         return Subscription(self._link, name)
 
     async def _log(self, since: int, most: int | None) -> list[Event]:
-        answer = await self._link.call("log", since=since, most=most)
-        return list(unpack(answer["events"]))
+        events: list[Event] = []
+        left = sys.maxsize if most is None else most
+        while left > 0:
+            asked = min(BATCH, left)
+            answer = await self._link.call("log", since=since, most=asked)
+            found = list(unpack(answer["events"]))
+            events += found
+            if len(found) < asked:
+                break
+            since, left = found[-1].serial + 1, left - asked
+        return events
 
     async def _list_pool(self) -> Pool:
         return Pool(await self._link.call("list"))
@@ -477,6 +489,13 @@ class App:
         listing = await self._link.call("list")
         apps: list[dict[str, str]] = listing["apps"]
         return apps
+
+
+async def _farewell(line: Link) -> None:
+    try:
+        await line.call("leave")
+    finally:
+        await line.close()
 
 
 def _in_event_loop() -> bool:

@@ -1,7 +1,7 @@
 """What the registry tells subscribers, and what it holds for them.
 
 Between the registry, whose calls these events are about, and `maestro.subscriptions`, which knows
-nothing of calls: which calls wait for which acknowledgements, and which polls wait for events.
+nothing of calls: which calls wait for which acknowledgements, and who may be told of how much.
 Plain state, without a clock.
 """
 
@@ -18,10 +18,6 @@ from maestro.versions import Version
 
 __all__ = ["Bulletin"]
 
-#: Seconds for each event of a batch, and at most, that the next batch keeps from it: events that
-#: come thick are told in larger batches, for each answer costs the manager as much as a call.
-LULL = 0.0005
-LONGEST_LULL = 0.01
 
 _PACKED = 1024  # of so many events the bytes are kept, for the next subscriber
 
@@ -38,10 +34,8 @@ class Bulletin:
     def __init__(self, subscriptions: Subscriptions) -> None:
         self.subscriptions = subscriptions
         self.time = 0.0
-        self.polls: dict[str, tuple[int, int | None]] = {}  # subscription -> request, most
-        # By subscription, when it was answered last, and how soon not to answer it again.
-        self._answered: dict[str, tuple[float, float]] = {}
-        self._due: dict[str, float] = {}  # polls that are answered a little later
+        self._credit: dict[str, int] = {}  # events that a subscription may be told of
+        self._due: dict[str, None] = {}  # subscriptions that have some, and may be told
         self._held: dict[int, m.Call] = {}  # serial -> a call that waits
         self._waits: dict[int, set[int]] = {}  # request -> serials it waits for
         self._pins: dict[int, Version] = {}  # serial -> a version kept for it
@@ -126,38 +120,45 @@ class Bulletin:
         """What came of all this; see `Subscriptions.take`."""
         return self.subscriptions.take()
 
-    def put_off(self, subscription: str) -> bool:
-        """Whether a poll that could be answered is so soon after the last that it has to wait."""
-        answered, lull = self._answered.get(subscription, (0.0, 0.0))
-        if answered <= self.time < answered + lull:  # if earlier, a clock was set back
-            self._due[subscription] = answered + lull
-            return True
-        return False
+    def has_events(self, subscription: str) -> None:
+        """A subscription that had no events has some: they are due if it may be told of them."""
+        if self._credit.get(subscription):
+            self._due[subscription] = None
+
+    def grant(self, subscription: str, count: int) -> None:
+        """A subscription may be told of so many events more."""
+        credit = self._credit.get(subscription, 0) + count
+        self._credit[subscription] = min(credit, m.MOST_AHEAD)
+        if self.subscriptions.has_events(subscription):
+            self.has_events(subscription)
 
     def due(self) -> list[str]:
-        """The subscriptions whose polls have waited long enough, each told once."""
-        due = [subscription for subscription, due in self._due.items() if due <= self.time]
-        for subscription in due:
-            del self._due[subscription]
+        """The subscriptions that have events to be told of, each told once."""
+        due = list(self._due)
+        self._due.clear()
         return due
 
     def forget(self, subscription: str) -> None:
         """A subscription has ended."""
-        self._answered.pop(subscription, None)
+        self._credit.pop(subscription, None)
         self._due.pop(subscription, None)
 
     @property
     def deadline(self) -> float | None:
         """When a `Tick` has something to do next."""
-        times = [self.subscriptions.deadline, min(self._due.values(), default=None)]
-        return min((time for time in times if time is not None), default=None)
+        return self.time if self._due else self.subscriptions.deadline
 
-    def batch(self, subscription: str, most: int | None) -> bytes:
-        """A subscription's events, packed one after the other."""
-        events = self.subscriptions.poll(subscription, most)
-        self._answered[subscription] = (self.time, min(LONGEST_LULL, LULL * len(events)))
-        self._due.pop(subscription, None)
+    def told(self, subscription: str) -> bytes:
+        """The events that a subscription is told of now, as far as it may be."""
+        events = self.subscriptions.poll(subscription, min(self._credit[subscription], m.BATCH))
+        self._credit[subscription] -= len(events)
+        if self.subscriptions.has_events(subscription):
+            self.has_events(subscription)
         return b"".join(map(self._pack, events))
+
+    def batch(self, subscription: str, most: int) -> bytes:
+        """A subscription's events, packed one after the other."""
+        return b"".join(map(self._pack, self.subscriptions.poll(subscription, min(most, m.BATCH))))
 
     def _pack(self, event: Event) -> bytes:
         if event.kind == "missed":  # its serial is another event's

@@ -21,7 +21,7 @@ from maestro.handle import Handle
 from maestro.lending import Lent, set_writeable
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
-from maestro.messages import dtype_to_wire
+from maestro.messages import dtype_to_wire, layout_to_wire
 from maestro.offering import Offering, checked_rank, offering
 from maestro.report import Report
 from maestro.schemas import Schemas
@@ -290,7 +290,7 @@ class Cdo(Handle):
         layout, dtype = self.distribution, self.dtype
         return {
             **self._announcement(),
-            "distribution": None if layout is None else layout.to_dict(),
+            "distribution": layout_to_wire(layout),
             "dtype": None if dtype is None else dtype_to_wire(dtype, self.name),
             "rank": self.rank,
             "depends": list(self._depends),
@@ -316,7 +316,8 @@ class Cdo(Handle):
             except BaseException:
                 await self._tell("abort")
                 raise
-            await self._link.call("stored", handle=self._handle)
+            if given.distribution is not None:
+                await self._link.call("stored", handle=self._handle)
             self._offered(given)
 
     async def _given(self, data: Any) -> Offering | Chunks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ __all__ = [
 dask.config.update_defaults(_DEFAULTS)
 
 
+@lru_cache
+def _bytes(given: int | float | str) -> int:
+    return int(parse_bytes(given))
+
+
+@lru_cache
+def _seconds(given: int | float | str) -> float:
+    return float(parse_timedelta(given))
+
+
 def _get(key: str) -> Any:
     default = dask.config.get(f"maestro.{key}", config=_DEFAULTS)
     return dask.config.get(f"maestro.{key}", default)
@@ -32,12 +43,12 @@ def _get(key: str) -> Any:
 
 def get_bytes(key: str, least: int = 1) -> int:
     """A setting in bytes, at least so many."""
-    return max(least, int(parse_bytes(_get(key))))
+    return max(least, _bytes(_get(key)))
 
 
 def get_seconds(key: str) -> float:
     """A setting in seconds."""
-    return float(parse_timedelta(_get(key)))
+    return _seconds(_get(key))
 
 
 def get_number(key: str) -> float:

@@ -11,7 +11,7 @@ from maestro.attributes import Attributes
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
-from maestro.messages import dtype_to_wire
+from maestro.messages import dtype_to_wire, layout_to_wire
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
 
@@ -126,7 +126,7 @@ class Handle:
         """What is said of an offer."""
         layout: dict[str, Any] = {"distribution": None, "dtype": None}
         if given is not None and given.distribution is not None:
-            layout["distribution"] = given.distribution.to_dict()
+            layout["distribution"] = layout_to_wire(given.distribution)
         if given is not None and given.dtype is not None:
             layout["dtype"] = dtype_to_wire(given.dtype, self.name)
         near = {} if given is None else dict(given.near)

@@ -1,24 +1,44 @@
-"""An app's line to the pool: calls to the manager, sync or async, over its Dask client."""
+"""An app's line to the pool: calls to the manager, and the events that it tells."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from distributed import Client
 
 from maestro.config import get_seconds
-from maestro.errors import MaestroError, PoolLostError, PoolTimeoutError, from_wire
+from maestro.errors import (
+    MaestroError,
+    PoolLostError,
+    PoolTimeoutError,
+    ProtocolError,
+    from_wire,
+    to_wire,
+)
 from maestro.messages import PROTOCOL
 from maestro.ways import Ways
+from maestro.wire import Wire, is_socket
 
-__all__ = ["Link"]
+__all__ = ["Link", "check_timeout"]
+
+#: Takes a subscription's packed events; or the error that says why there are going to be no more.
+Listener: TypeAlias = Callable[[bytes | MaestroError], None]
+
+#: Calls that may take as long as they like.
+WAITING = frozenset(("demand", "withdraw"))
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise ValueError unless it is a time to wait."""
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+        raise ValueError(f"timeout: got {timeout!r}, expected seconds, 0 or more, or None")
 
 
 class Link:
-    """Calls of one app.
+    """Calls of one app, over one line that is there as long as the app is; see `maestro.lines`.
 
     Parameters
     ----------
@@ -33,6 +53,8 @@ class Link:
     ----------
     ways : Ways
         The app's ways to the nodes.
+    listeners : dict
+        Who takes the events of a subscription.
     """
 
     def __init__(self, client: Client, app: str, asynchronous: bool) -> None:
@@ -40,34 +62,74 @@ class Link:
         self.app = app
         self.asynchronous = asynchronous
         self.ways = Ways(client.rpc, self.lives)
-        self._telling: asyncio.Task[None] | None = None
+        self.listeners: dict[str, Listener] = {}
+        self._patience = get_seconds("timeouts.answer")
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[tuple[Any, Any]]] = {}
+        self._wire: Wire | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     def run(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
         """Do the work on the client's loop: wait for it, or return an awaitable."""
-        if self.client.status in ("closed", "closing"):
-            raise PoolLostError(f"app {self.app!r} has left the pool")
+        self.check()
         if not self.asynchronous:
             return self.client.sync(work, *args, asynchronous=False, **kwargs)
-        loop = cast(Any, self.client.loop).asyncio_loop
-        if loop is asyncio.get_running_loop():
+        if self.loop is asyncio.get_running_loop():
             return work(*args, **kwargs)
         # A blocking client's loop runs in a thread of its own; the caller awaits on another.
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(*args, **kwargs), loop))
+        running = asyncio.run_coroutine_threadsafe(work(*args, **kwargs), self.loop)
+        return asyncio.wrap_future(running)
+
+    def check(self) -> None:
+        """Raise PoolLostError if the client is closed."""
+        if self.client.status in ("closed", "closing"):
+            raise PoolLostError(f"app {self.app!r} has left the pool")
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The client's loop."""
+        loop: asyncio.AbstractEventLoop = cast(Any, self.client.loop).asyncio_loop
+        return loop
+
+    async def open(self) -> None:
+        """Open the line.
+
+        Raises
+        ------
+        PoolLostError
+            If nobody answers, or who does is no pool manager.
+        ProtocolError
+            If the manager speaks another version.
+        """
+        address = self.address
+        opening = {"op": "maestro_line", "app": self.app, "protocol": PROTOCOL}
+        try:
+            async with asyncio.timeout(self._patience):
+                comm = await self.client.rpc.connect(address)
+                await comm.write({**opening, "socket": is_socket(comm)})
+                answer = await comm.read()
+        except OSError as error:
+            raise PoolLostError(f"join: no pool manager at {address} ({error})") from error
+        self._wire = Wire(comm, bool(answer and answer.get("socket")))
+        if answer is None:
+            raise PoolLostError(f"join: the scheduler at {address} is no pool manager")
+        if "error" in answer:
+            raise from_wire(answer["error"])
+        self._reading = asyncio.create_task(self._read(self._wire))
+
+    async def close(self) -> None:
+        """Close the line."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._lose(PoolLostError(f"app {self.app!r} has left the pool"))
 
     def tell(self, word: str, **fields: Any) -> None:
         """Let the manager know something, which nobody waits for.
 
         It hears it before any later call of this app. A lost pool need not know.
         """
-        before = self._telling
-
-        async def telling() -> None:
-            if before is not None:
-                await before
-            with suppress(MaestroError):
-                await self._ask(word, **fields)
-
-        self._telling = asyncio.create_task(telling())
+        if self._wire is not None:
+            self._wire.send(None, word, fields, None, None)
 
     async def call(
         self,
@@ -92,38 +154,27 @@ class Link:
         MaestroError
             What the manager answers, or that it does not.
         """
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
-            raise ValueError(f"timeout: got {timeout!r}, expected seconds, 0 or more, or None")
-        if self._telling is not None:
-            told, self._telling = self._telling, None
-            await told
-        if first is not None:
-            fields["first"] = {"app": self.app, **first}
-        return await self._ask(word, timeout, **fields)
-
-    async def _ask(self, word: str, timeout: float | None = None, **fields: Any) -> Any:
-        if self.client.status == "connecting":  # the client lost its scheduler and looks for it
+        check_timeout(timeout)
+        if self._wire is None:
             raise PoolLostError(f"{word}: the pool manager at {self.address} is gone")
-        waits = word in ("demand", "withdraw", "poll")
-        patience = (
-            None if waits and timeout is None else (timeout or 0) + get_seconds("timeouts.answer")
-        )
+        patience: float | None = (timeout or 0.0) + self._patience
+        if timeout is None and word in WAITING:
+            patience = None
+        number = next(self._numbers)
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
+            self._wire.send(number, word, fields, timeout, first)
             async with asyncio.timeout(patience):
-                answer = await cast(Any, self.client.scheduler).maestro_call(
-                    call=word, protocol=PROTOCOL, timeout=timeout, app=self.app, **fields
-                )
+                value, error = await answer
         except TimeoutError:
             raise PoolTimeoutError(
                 f"{word}: the pool manager at {self.address} did not answer in {patience:g} s"
             ) from None
-        except (OSError, AttributeError) as error:  # the client's scheduler is None once it closed
-            raise PoolLostError(f"{word}: no pool manager at {self.address} ({error})") from error
-        if answer is None:
-            raise PoolLostError(f"{word}: the scheduler at {self.address} is no pool manager")
-        if "error" in answer:
-            raise from_wire(answer["error"])
-        return answer["value"]
+        finally:
+            self._waiting.pop(number, None)
+        if error is not None:
+            raise from_wire(error)
+        return value
 
     async def lives(self, node: str) -> bool:
         """Whether the pool has this node, as far as its manager can be asked."""
@@ -137,3 +188,33 @@ class Link:
         """Address of the scheduler."""
         scheduler = self.client.scheduler
         return "(closed)" if scheduler is None else str(scheduler.address)
+
+    async def _read(self, wire: Wire) -> None:
+        """Bring what the manager says to those who wait for it."""
+        try:
+            while True:
+                for number, *said in await wire.read():
+                    if number is None:
+                        self._hear(*said)
+                    elif (answer := self._waiting.get(number)) is not None and not answer.done():
+                        answer.set_result((said[0], said[1]))
+        except (OSError, ProtocolError) as error:
+            self._lose(PoolLostError(f"the pool manager at {self.address} is gone ({error})"))
+
+    def _hear(self, subscription: str, events: bytes) -> None:
+        listener = self.listeners.get(subscription)
+        if listener is not None:  # it may have been ended in the same moment
+            listener(events)
+
+    def _lose(self, error: PoolLostError) -> None:
+        """The line is over: everyone who waits is told so."""
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        wire.close()
+        self.client.rpc.reuse(self.address, wire.comm)
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_result((None, to_wire(error)))
+        for listener in list(self.listeners.values()):
+            listener(error)

@@ -7,10 +7,10 @@ and kept as an extension of the scheduler, so that installing it twice changes n
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import pickle
 import time
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -19,7 +19,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from maestro import messages as m
 from maestro.config import get_number, get_seconds
-from maestro.errors import MaestroError, ProtocolError, to_wire
+from maestro.errors import MaestroError
+from maestro.lines import Lines
 from maestro.node import NodePlugin
 from maestro.registry import Registry
 from maestro.subscriptions import Subscriptions
@@ -78,82 +79,48 @@ class Manager:
             None  # until the registry has something to do by itself
         )
         self._timer_at = 0.0
-        self._requests = itertools.count()
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._messages: deque[Any] = deque()  # the first is being carried out
         self._tasks: set[asyncio.Task[Any]] = set()
         self._enlisting: set[asyncio.Task[Any]] = set()
-        scheduler.handlers["maestro_call"] = self.call
-
-    async def call(
-        self,
-        call: str,
-        protocol: int,
-        timeout: float | None = None,
-        first: dict[str, Any] | None = None,
-        **fields: Any,
-    ) -> dict[str, Any]:
-        """Answer an app: ``{"value": ...}`` or ``{"error": ...}``.
-
-        ``first`` is another call that is made before; if it is refused, that is the answer.
-        """
-        if protocol != m.PROTOCOL:
-            error = ProtocolError(
-                f"protocol: the app speaks version {protocol}, expected {m.PROTOCOL}:"
-                " install the same maestro-pool for apps, scheduler and workers"
-            )
-            return {"error": to_wire(error)}
-        if first is not None:
-            try:
-                answer = await self._answer(first.pop("word"), **first)
-            except (TypeError, KeyError, AttributeError) as error:  # it is no call
-                return {"error": to_wire(ProtocolError(f"first: {error}"))}
-            if "error" in answer:
-                return answer
-        return await self._answer(call, timeout, **fields)
-
-    async def _answer(
-        self, call: str, timeout: float | None = None, **fields: Any
-    ) -> dict[str, Any]:
-        request = next(self._requests)
-        try:
-            if not (timeout is None or isinstance(timeout, int | float)):
-                raise ProtocolError(f"timeout: got {timeout!r}, expected seconds or None")
-            message = m.decode(call, request, fields)
-        except MaestroError as error:
-            return {"error": to_wire(error)}
-        answer = self._answers[request] = asyncio.get_running_loop().create_future()
-        try:
-            self.carry_out(message)
-        except Exception as error:  # a mistake of ours: whoever asks is told, and the pool goes on
-            logger.exception("Call %s of app %s", call, fields.get("app"))
-            self._answers.pop(request, None)
-            return {
-                "error": to_wire(MaestroError(f"call {call!r}: the pool manager failed: {error!r}"))
-            }
-        if timeout is not None and not answer.done():
-            expired = m.Expired(request, fields.get("handle", ""), timeout)
-            timer = asyncio.get_running_loop().call_later(timeout, self._expire, expired)
-            answer.add_done_callback(lambda _: timer.cancel())
-        return await answer
-
-    def _expire(self, message: m.Expired) -> None:
-        if message.request in self._answers:
-            self.carry_out(message)
+        self.lines = Lines(self.carry_out)
+        scheduler.handlers["maestro_line"] = self.lines.serve
 
     def carry_out(self, message: Any) -> None:
-        """Let the registry decide, and do what it says."""
-        for instruction in self.registry.handle(message, time.time()):
-            match instruction:
-                case m.Reply(request, value):
-                    self._answers.pop(request).set_result({"value": value})
-                case m.Refuse(request, error):
-                    self._answers.pop(request).set_result({"error": to_wire(error)})
-                case m.Free():
-                    self._soon(self._free(instruction), self._tasks)
+        """Let the registry decide, and do what it says.
+
+        What an answer brings about at once (a call that was to be made after another) comes after
+        all that is to be done about this message.
+        """
+        self._messages.append(message)
+        if len(self._messages) > 1:
+            return
+        while self._messages:
+            for instruction in self._decide(self._messages[0]):
+                match instruction:
+                    case m.Reply(request, value):
+                        self.lines.answer(request, value)
+                    case m.Refuse(request, error):
+                        self.lines.answer(request, None, error)
+                    case m.Tell(app, subscription, events):
+                        self.lines.tell(app, subscription, events)
+                    case m.Free():
+                        self._soon(self._free(instruction), self._tasks)
+            self._messages.popleft()
         self._set_timer()
 
+    def _decide(self, message: Any) -> list[m.Instruction]:
+        try:
+            return self.registry.handle(message, time.time())
+        except Exception as error:  # a mistake of ours: whoever asks is told, and the pool goes on
+            logger.exception("%s", type(message).__name__)
+            word = type(message).__name__.lower()
+            if isinstance(message, m.Call) and message.request in self.lines.waiting:
+                text = f"call {word!r}: the pool manager failed: {error!r}"
+                return [m.Refuse(message.request, MaestroError(text))]
+            return []
+
     def _set_timer(self) -> None:
-        """Come back when a poll is to be answered, or was waited for somebody long enough."""
+        """Come back when events are to be told, or somebody was waited for long enough."""
         deadline = self.registry.bulletin.deadline
         if deadline is None or (self._timer is not None and self._timer_at <= deadline):
             return

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
+import msgpack
 import numpy as np
 
 from layouts import Distribution
@@ -20,7 +23,9 @@ from maestro.errors import MaestroError, ProtocolError
 from maestro.schemas import CORE
 
 __all__ = [
+    "BATCH",
     "CALLS",
+    "MOST_AHEAD",
     "PROTOCOL",
     "Abort",
     "Ack",
@@ -33,8 +38,10 @@ __all__ = [
     "Instruction",
     "Join",
     "Leave",
+    "LineLost",
     "List",
     "Log",
+    "More",
     "NodeJoined",
     "NodeLost",
     "Nodes",
@@ -50,16 +57,28 @@ __all__ = [
     "Seals",
     "Stored",
     "Subscribe",
+    "Tell",
     "Tick",
     "Unsubscribe",
     "Withdraw",
     "decode",
     "dtype_from_wire",
     "dtype_to_wire",
+    "layout_from_wire",
+    "layout_to_wire",
 ]
 
+#: Events in one message, at most: packing more would keep the manager from everything else.
+BATCH = 1024
+
+#: Events that a subscriber may be told of before it has taken any, at most.
+MOST_AHEAD = 1 << 16
+
+#: Layouts and dtypes whose words are remembered: they are said again and again.
+REMEMBERED = 256
+
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 5
+PROTOCOL = 6
 
 
 @dataclass(frozen=True)
@@ -225,10 +244,22 @@ class Unsubscribe(Call):
 
 @dataclass(frozen=True)
 class Poll(Call):
-    """Replied with packed events as soon as there are some, ``most`` of them at most."""
+    """Replied with the packed events that there are, ``most`` of them at most."""
 
     subscription: str
-    most: int | None
+    most: int
+
+
+@dataclass(frozen=True)
+class More(Call):
+    """So many events more may be told, as they happen."""
+
+    subscription: str
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError(f"count: got {self.count}, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -244,7 +275,7 @@ class Log(Call):
     """Replied with the first serial that is kept, and packed events from ``since`` on."""
 
     since: int
-    most: int | None
+    most: int
 
     def __post_init__(self) -> None:
         if self.since is None:  # which it may be in other calls
@@ -253,7 +284,7 @@ class Log(Call):
 
 @dataclass(frozen=True)
 class Tick:
-    """Time goes by: what has waited too long for an acknowledgement goes on."""
+    """Time goes by: events are told, and what was waited for long enough goes on."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +292,13 @@ class AppLost:
     """A client's connection is gone, and with it its apps."""
 
     client: str
+
+
+@dataclass(frozen=True)
+class LineLost:
+    """An app's line is gone, and with it the app."""
+
+    app: str
 
 
 @dataclass(frozen=True)
@@ -317,7 +355,16 @@ class Free:
     settled: bool = True
 
 
-Instruction: TypeAlias = Reply | Refuse | Free
+@dataclass(frozen=True)
+class Tell:
+    """Let an app have a subscription's packed events."""
+
+    app: str
+    subscription: str
+    events: bytes
+
+
+Instruction: TypeAlias = Reply | Refuse | Free | Tell
 
 #: Calls by their word on the wire.
 CALLS: dict[str, type[Call]] = {
@@ -325,9 +372,15 @@ CALLS: dict[str, type[Call]] = {
     for kind in (
         Join, Leave, List, Nodes, Seal, Seals, Offer, OfferGroup, Stored, Abort,
         Withdraw, Require, Retract, Demand, Received, Dispose,
-        Subscribe, Unsubscribe, Poll, Ack, Log,
+        Subscribe, Unsubscribe, Poll, More, Ack, Log,
     )
 }  # fmt: skip
+
+
+_EXPECTED = {
+    word: {field.name for field in dataclasses.fields(kind)} - {"request"}
+    for word, kind in CALLS.items()
+}
 
 
 def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
@@ -338,13 +391,13 @@ def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
     ProtocolError
         If it is none that this manager knows.
     """
-    kind = CALLS.get(word)
+    kind = CALLS.get(word) if isinstance(word, str) else None
     if kind is None:
         raise ProtocolError(f"call: got {word!r}, expected one of {', '.join(CALLS)}")
-    expected = {f.name for f in dataclasses.fields(kind)} - {"request"}
-    if set(fields) != expected:
+    expected = _EXPECTED[word]
+    if fields.keys() != expected:
         raise ProtocolError(
-            f"call {word!r}: got the fields {sorted(fields)}, expected {sorted(expected)}"
+            f"call {word!r}: got the fields {sorted(map(str, fields))}, expected {sorted(expected)}"
         )
     if word in _PARTS:
         fields = {**fields, _PARTS[word]: _decode_parts(word, request, fields)}
@@ -379,7 +432,7 @@ def _checked(name: str, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name}: got {value!r}, expected {getattr(kind, '__name__', 'list')}")
     if name == "distribution":
-        return Distribution.from_dict(value)
+        return layout_from_wire(value)
     if name == "dtype":
         dtype_from_wire(value)
     if name in ("depends", "members"):
@@ -420,7 +473,8 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "since": (int, True),
     "durable": (str, True),
     "patience": (int | float, True),
-    "most": (int, True),
+    "most": (int, False),
+    "count": (int, False),
     "serials": (list | tuple, False),
     "depends": (list | tuple, False),
     "members": (list | tuple, False),
@@ -428,6 +482,34 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "seals": (tuple, False),
     "offers": (tuple, False),
 }
+
+
+def layout_to_wire(distribution: Distribution | None) -> dict[str, Any] | None:
+    """A distribution in plain words; not to be changed, for others get the same."""
+    return None if distribution is None else _layout_words(distribution)
+
+
+def layout_from_wire(words: Mapping[str, Any]) -> Distribution:
+    """The distribution of `layout_to_wire`'s words.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If they are none.
+    """
+    return _layout(msgpack.packb(words, unicode_errors="surrogatepass"))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _layout_words(distribution: Distribution) -> dict[str, Any]:
+    return distribution.to_dict()
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _layout(packed: bytes) -> Distribution:
+    """Made once: most of a pool's CDOs lie in a few ways, and each is spoken of many times."""
+    words = msgpack.unpackb(packed, unicode_errors="surrogatepass", strict_map_key=False)
+    return Distribution.from_dict(words)
 
 
 def dtype_to_wire(dtype: np.dtype[Any], name: str) -> str:
@@ -440,15 +522,24 @@ def dtype_to_wire(dtype: np.dtype[Any], name: str) -> str:
     """
     if dtype.hasobject:
         raise TypeError(f"CDO {name!r}: dtype {dtype} holds Python objects, expected plain bytes")
+    words = _dtype_words(dtype)
+    if words is None:
+        raise TypeError(f"CDO {name!r}: dtype {dtype} cannot be put in words that NumPy reads back")
+    return words
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _dtype_words(dtype: np.dtype[Any]) -> str | None:
     for text in (repr(np.lib.format.dtype_to_descr(dtype)), repr(dtype.name)):
         try:
             if dtype_from_wire(text) == dtype:
                 return text
         except (TypeError, ValueError):
             continue
-    raise TypeError(f"CDO {name!r}: dtype {dtype} cannot be put in words that NumPy reads back")
+    return None
 
 
+@lru_cache(maxsize=REMEMBERED)
 def dtype_from_wire(text: str) -> np.dtype[Any]:
     """The dtype of `dtype_to_wire`'s words."""
     return np.lib.format.descr_to_dtype(ast.literal_eval(text))

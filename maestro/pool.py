@@ -12,7 +12,7 @@ import numpy as np
 
 from layouts import Distribution
 from maestro.attributes import plain
-from maestro.messages import dtype_from_wire
+from maestro.messages import dtype_from_wire, layout_from_wire
 from maestro.schemas.core import core_attributes
 from maestro.selectors import Selector
 
@@ -142,7 +142,7 @@ def _entry(words: Mapping[str, Any]) -> Entry:
     return Entry(
         words["name"],
         words["version"],
-        None if layout is None else Distribution.from_dict(layout),
+        None if layout is None else layout_from_wire(layout),
         None if dtype is None else dtype_from_wire(dtype),
         plain(words["attributes"]),
         list(words["apps"]),

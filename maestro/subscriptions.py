@@ -294,6 +294,10 @@ class Subscriptions:
         """The subscriptions of an app."""
         return self._by_app.get(app, ())
 
+    def app_of(self, subscription: str) -> str:
+        """Whose a subscription is."""
+        return self._find(subscription).app
+
     def wanted_before(self, kinds: Iterable[str]) -> bool:
         """Whether anybody asked to be told of such events before they happen."""
         return any(("before", kind) in self._indexes for kind in kinds)

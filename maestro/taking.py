@@ -13,7 +13,7 @@ from layouts.orders import Order
 from layouts.tiled import AnyArray
 from maestro import transfer
 from maestro.errors import InconsistentError, PoolTimeoutError
-from maestro.messages import dtype_from_wire
+from maestro.messages import dtype_from_wire, layout_from_wire
 from maestro.report import Report
 from maestro.ways import Ways
 
@@ -71,7 +71,7 @@ def source_of(name: str, found: Found) -> transfer.Source | None:
     """What is offered; None for a CDO without data."""
     if found["distribution"] is None:
         return None
-    layout = Distribution.from_dict(found["distribution"])
+    layout = layout_from_wire(found["distribution"])
     return transfer.Source(name, found["version"], layout, dtype_from_wire(found["dtype"]))
 
 
@@ -128,7 +128,7 @@ def sizes(wanted: Wanted, found: Found | None, dtype: Any = None) -> list[int]:
     """Bytes of the parts that a demand will bring, as far as they are known."""
     layout = wanted.distribution
     if found and found.get("distribution") is not None:
-        layout = layout or Distribution(Distribution.from_dict(found["distribution"]).shape)
+        layout = layout or Distribution(layout_from_wire(found["distribution"]).shape)
         dtype = dtype_from_wire(found["dtype"])
     if layout is None or dtype is None:
         return []

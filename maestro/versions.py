@@ -22,6 +22,7 @@ from enum import Enum
 from typing import Any
 
 from layouts import Distribution
+from maestro.messages import layout_to_wire
 
 __all__ = ["Batch", "Slot", "Stage", "Version"]
 
@@ -148,7 +149,7 @@ class Version:
         """How it is offered, in plain values; known from its first rank on."""
         return {
             "dtype": self.dtype,
-            "distribution": None if self.distribution is None else self.distribution.to_dict(),
+            "distribution": layout_to_wire(self.distribution),
         }
 
     def describe(self) -> dict[str, Any]:

@@ -17,10 +17,14 @@ def run(script, *options, cwd):
 
 @pytest.mark.timeout(300)  # two pools and two Dask clusters of four processes each, one by one
 @pytest.mark.parametrize(
-    "script", ["plan_cost.py", "redistribution.py", "network.py", "events.py", "control.py"]
+    ("script", "options"),
+    [
+        *(("plan_cost.py", []), ("redistribution.py", []), ("network.py", [])),
+        *(("events.py", ["--subscribers", "2"]), ("control.py", [])),
+    ],
 )
-def test_benchmark_runs(script, tmp_path):
-    done = run(script, "--size", "64", "--repeat", "1", cwd=tmp_path)
+def test_benchmark_runs(script, options, tmp_path):
+    done = run(script, "--size", "64", "--repeat", "1", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "failed" not in done.stdout, done.stdout
 

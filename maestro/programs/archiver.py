@@ -382,7 +382,7 @@ class Archiver:
 
     async def _follow(self, events: Subscription) -> None:
         """Save what is told of, and acknowledge that."""
-        while batch := await events._poll(None, None):  # none once it has ended
+        while batch := await events._wait(None, None):  # none once it has ended
             for event in batch:
                 if event.kind == "missed":
                     await self._look()

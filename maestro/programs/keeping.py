@@ -116,7 +116,7 @@ class KeepAlive:
             await self._keep(entry.name, entry.version)
 
     async def _follow(self, subscription: Subscription) -> None:
-        while events := await subscription._poll(None, None):
+        while events := await subscription._wait(None, None):
             for event in events:
                 if event.kind == "missed":
                     await self._keep_all()

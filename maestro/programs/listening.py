@@ -74,7 +74,7 @@ class Listener:
         subscription = await self._app._subscribe(**self._asked)
         try:
             while count is None or count > 0:
-                events = await subscription._poll(count, None)
+                events = await subscription._wait(None, count)
                 told = sink([row(event) for event in events])
                 if inspect.isawaitable(told):
                     await told

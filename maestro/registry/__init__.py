@@ -43,6 +43,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.Join: members.join,
     m.Leave: members.leave,
     m.AppLost: members.app_lost,
+    m.LineLost: members.line_lost,
     m.NodeJoined: members.node_joined,
     m.NodeLost: members.node_lost,
     m.Seal: declarations.seal,
@@ -60,6 +61,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.Subscribe: subscribers.subscribe,
     m.Unsubscribe: subscribers.unsubscribe,
     m.Poll: subscribers.poll,
+    m.More: subscribers.more,
     m.Ack: subscribers.ack,
     m.Log: subscribers.log,
     m.Tick: subscribers.tick,
@@ -107,7 +109,7 @@ class Registry(State):
             self.refuse(message.request, error)
 
     def _settle(self) -> None:
-        """Answer polls, and go on with what was held, until nothing comes of it any more."""
+        """Go on with what was held, until nothing comes of it any more."""
         self._settle_outcomes()
         while self.queue and self.ledger.freed:
             self.ledger.freed = False
@@ -122,7 +124,7 @@ class Registry(State):
                 self._take_out(self.freed.pop())
             for outcome in outcomes:
                 if isinstance(outcome, Ready):
-                    subscribers.answer_poll(self, outcome.subscription)
+                    self.bulletin.has_events(outcome.subscription)
                 elif (call := self.bulletin.released(outcome.serial)) is not None:
                     self._take_in(call, held=True)
                 elif (pinned := self.bulletin.unpinned(outcome.serial)) is not None:

@@ -35,8 +35,6 @@ def expired(state: State, event: m.Expired) -> None:
         _give_up_batch(state, state.batches[request], event)
     elif event.handle in state.handles:
         _give_up_withdraw(state, event)
-    else:
-        _give_up_poll(state, request)
 
 
 def _name(state: State, held: Any) -> str:
@@ -55,14 +53,6 @@ def _give_up_offer(state: State, request: int) -> None:
             offer_group(state, replace(call, wait=False))
     except MaestroError as error:
         state.refuse(request, error)
-
-
-def _give_up_poll(state: State, request: int) -> None:
-    for subscription, (waiting, most) in state.bulletin.polls.items():
-        if waiting == request:
-            del state.bulletin.polls[subscription]
-            state.out.append(m.Reply(request, state.bulletin.batch(subscription, most)))
-            return
 
 
 def _give_up_demand(state: State, event: m.Expired) -> None:

@@ -14,11 +14,10 @@ from maestro.registry.endings import (
     tidy,
 )
 from maestro.registry.state import State
-from maestro.registry.subscribers import end_poll
 from maestro.registry.telling import tell_of_app
 from maestro.versions import Stage, Version
 
-__all__ = ["app_lost", "join", "leave", "node_joined", "node_lost"]
+__all__ = ["app_lost", "join", "leave", "line_lost", "node_joined", "node_lost"]
 
 
 def join(state: State, call: m.Join) -> None:
@@ -42,6 +41,12 @@ def app_lost(state: State, event: m.AppLost) -> None:
     """All apps of a client are gone without a word."""
     for app in [app for app, joined in state.apps.items() if joined.client == event.client]:
         _forget_app(state, app, died=True)
+
+
+def line_lost(state: State, event: m.LineLost) -> None:
+    """An app is gone without a word."""
+    if event.app in state.apps:
+        _forget_app(state, event.app, died=True)
 
 
 def node_joined(state: State, event: m.NodeJoined) -> None:
@@ -70,7 +75,6 @@ def _forget_app(state: State, app: str, died: bool) -> None:
         state.bulletin.give_up(call.request)
         state.refuse(call.request, PoolLostError(f"app {app!r} left"))
     for subscription in state.bulletin.subscriptions.of(app):
-        end_poll(state, subscription)
         state.bulletin.forget(subscription)
     state.bulletin.subscriptions.leave(state.bulletin.time, app, died)
     for key in [key for key, known in state.handles.items() if known.app == app]:

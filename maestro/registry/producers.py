@@ -39,6 +39,9 @@ def offer(state: State, call: m.Offer) -> None:
         state.queue[call.request] = call
     else:
         state.reply(call, answer)
+        handle, cdo = state.find(call)
+        if handle.distribution is None:  # there is nothing to be brought
+            _all_there(state, [(call.handle, handle, cdo, state.offering(cdo, call.handle))])
 
 
 def offer_group(state: State, call: m.OfferGroup) -> None:
@@ -78,12 +81,16 @@ def stored(state: State, call: m.Stored) -> None:
         (key, handle, cdo, state.offering(cdo, key))
         for key, handle, cdo in state.together(call.handle)
     ]
+    state.reply(call)
+    _all_there(state, offered)
+
+
+def _all_there(state: State, offered: list[tuple[str, Handle, Cdo, Version]]) -> None:
     for key, handle, _, version in offered:
         for rank in version.ranks_of(key):
             version.slots[rank].stored = True
         version.attributes = unite(version.attributes, handle.attributes)
         version.defaults = unite(version.defaults, handle.defaults)
-    state.reply(call)
     for _, _, cdo, version in offered:
         if version.stage is Stage.FORMING and version.complete:
             enter(state, cdo, version)

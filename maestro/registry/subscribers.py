@@ -9,7 +9,7 @@ from maestro.errors import LifecycleError, MaestroError, ProtocolError
 from maestro.events import pack
 from maestro.registry.state import State
 
-__all__ = ["ack", "answer_poll", "end_poll", "log", "poll", "subscribe", "tick", "unsubscribe"]
+__all__ = ["ack", "log", "more", "poll", "subscribe", "tick", "unsubscribe"]
 
 
 def subscribe(state: State, call: m.Subscribe) -> None:
@@ -38,19 +38,22 @@ def subscribe(state: State, call: m.Subscribe) -> None:
 def unsubscribe(state: State, call: m.Unsubscribe) -> None:
     """Tell a subscriber no more."""
     _check_subscriber(state, call)
-    end_poll(state, call.subscription)
     state.bulletin.forget(call.subscription)
     state.bulletin.subscriptions.unsubscribe(state.bulletin.time, call.subscription)
     state.reply(call)
 
 
 def poll(state: State, call: m.Poll) -> None:
-    """Answer with the events that there are, or as soon as there are some."""
+    """Answer with the events that there are."""
     _check_subscriber(state, call)
-    end_poll(state, call.subscription)
-    state.bulletin.polls[call.subscription] = (call.request, call.most)
-    if state.bulletin.subscriptions.has_events(call.subscription):
-        answer_poll(state, call.subscription)
+    state.reply(call, state.bulletin.batch(call.subscription, call.most))
+
+
+def more(state: State, call: m.More) -> None:
+    """Let a subscription be told of so many events more."""
+    _check_subscriber(state, call)
+    state.bulletin.grant(call.subscription, call.count)
+    state.reply(call, call.count)
 
 
 def ack(state: State, call: m.Ack) -> None:
@@ -63,29 +66,16 @@ def ack(state: State, call: m.Ack) -> None:
 def log(state: State, call: m.Log) -> None:
     """Answer with events of the log."""
     kept = state.bulletin.subscriptions.log
-    events = b"".join(map(pack, kept.since(call.since, call.most)))
+    events = b"".join(map(pack, kept.since(call.since, min(call.most, m.BATCH))))
     state.reply(call, {"first": kept.first, "events": events})
 
 
 def tick(state: State, event: m.Tick) -> None:
-    """Do what time alone brings about."""
+    """Do what time alone brings about: tell events, and give up waiting for somebody."""
     state.bulletin.subscriptions.expire(state.bulletin.time)
     for subscription in state.bulletin.due():
-        answer_poll(state, subscription)
-
-
-def answer_poll(state: State, subscription: str) -> None:
-    """Hand out a subscription's events, if it waits for some and they may not wait longer."""
-    if subscription in state.bulletin.polls and not state.bulletin.put_off(subscription):
-        request, most = state.bulletin.polls.pop(subscription)
-        state.out.append(m.Reply(request, state.bulletin.batch(subscription, most)))
-
-
-def end_poll(state: State, subscription: str) -> None:
-    """Answer a poll that nothing more will come of."""
-    if subscription in state.bulletin.polls:
-        request, _ = state.bulletin.polls.pop(subscription)
-        state.out.append(m.Reply(request, b""))
+        app = state.bulletin.subscriptions.app_of(subscription)
+        state.out.append(m.Tell(app, subscription, state.bulletin.told(subscription)))
 
 
 def _check_subscriber(state: State, call: Any) -> None:

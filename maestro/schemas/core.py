@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -17,6 +17,9 @@ from maestro.schemas.reading import parse_schema
 __all__ = ["core_attributes", "core_schema"]
 
 _DESCRIBED = 200  # characters of a distribution's description: irregular ones can be long
+
+
+_NAME = f"{CORE}cdo.name"
 
 
 @cache
@@ -55,7 +58,18 @@ def core_attributes(
     >>> field[".maestro.core.cdo.scope.local-size"], field[".maestro.core.cdo.layout.dims-size"]
     (192, [8, 6])
     """
-    cdo: dict[str, Any] = {"name": name}
+    core = {_NAME: name, **_layout_attributes(distribution, dtype, rank)}
+    if members is not None:
+        core |= {f"{CORE}cdo.isgroup": True, f"{CORE}cdo.group-members": list(members)}
+    return core
+
+
+@lru_cache(maxsize=256)
+def _layout_attributes(
+    distribution: Distribution | None, dtype: np.dtype[Any] | None, rank: int | None
+) -> dict[str, Any]:
+    """Worked out once: every event of every CDO that lies in this way has them."""
+    cdo: dict[str, Any] = {}
     if distribution is None:
         cdo["scope.local-size"] = 0
     else:
@@ -72,9 +86,6 @@ def core_attributes(
         cdo["layout.element-size"] = dtype.itemsize
         if distribution is not None:
             cdo["scope.local-size"] = _elements(distribution, rank) * dtype.itemsize
-    if members is not None:
-        cdo["isgroup"] = True
-        cdo["group-members"] = list(members)
     return {f"{CORE}cdo.{key}": value for key, value in cdo.items()}
 
 

@@ -66,7 +66,7 @@ def _state(dask_scheduler):
         if slot.node is not None
     ]
     used = {a: node.used for a, node in manager.registry.ledger.nodes.items()}
-    return {"slots": slots, "used": used, "answers": list(manager._answers)}
+    return {"slots": slots, "used": used, "answers": list(manager.lines.waiting)}
 
 
 def _held(dask_worker):

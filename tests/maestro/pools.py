@@ -22,6 +22,7 @@ class Pool:
         self.now = 0.0
         self.requests = itertools.count()
         self.answers = {}  # request -> Reply or Refuse
+        self.told = {}  # subscription -> packed events
         self.held = set()  # (node, version, rank) whose bytes a node holds
         for number in range(nodes):
             self.send(m.NodeJoined(f"node-{number}", limit))
@@ -31,6 +32,8 @@ class Pool:
             if isinstance(instruction, m.Free):
                 for rank in instruction.ranks:
                     self.held.discard((instruction.node, instruction.version, rank))
+            elif isinstance(instruction, m.Tell):
+                self.told.setdefault(instruction.subscription, []).append(instruction.events)
             else:
                 assert instruction.request not in self.answers, "answered twice"
                 self.answers[instruction.request] = instruction

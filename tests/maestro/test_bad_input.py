@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import numpy as np
 import pytest
 from distributed import LocalCluster
@@ -10,6 +11,7 @@ import maestro
 from layouts import Block, Distribution
 from maestro import messages as m
 from maestro.errors import from_wire, to_wire
+from tests.maestro.stranger import stranger
 from tests.maestro.waiting import in_thread, until
 
 HALVES = Distribution((8,), (2,))
@@ -310,6 +312,7 @@ def test_a_pool_that_goes_away_under_an_app():
 
 # What does not follow the protocol
 
+ABOUT = ("timeout", "first")
 OFFER = {
     "call": "offer",
     "handle": "h",
@@ -338,16 +341,17 @@ SEAL = {
     [
         ({"call": "steal"}, "call: got 'steal', expected one of join, leave"),
         ({"call": "join"}, "call 'join': got the fields .'app'., expected"),
-        ({"call": "list", "protocol": 0}, f"the app speaks version 0, expected {m.PROTOCOL}"),
+        ({"call": ["list"]}, "call: got .*list.*, expected one of join, leave"),
         ({"call": "list", "extra": 1}, "got the fields .'app', 'extra'., expected .'app'."),
         (OFFER, "call 'offer': malformed node"),
         (
             {**OFFER, "dtype": None, "distribution": None, "near": {"0": "x"}},
             "call 'offer': near: got .*, expected addresses",
         ),
-        ({"call": "list", "first": {"handle": "h"}}, "first: 'word'"),
+        ({"call": "list", "first": {"handle": "h"}}, "first: got .*, expected 'word'"),
         ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
-        ({"call": "list", "first": [1]}, "first: "),
+        ({"call": "list", "first": [1]}, "first: got .1,., expected 'word' and fields"),
+        ({"call": "list", "first": {"word": "list", 1: 1}}, "got the fields .'1', 'app'., exp"),
         ({"call": "demand", "handle": ["h"]}, "call 'demand': handle: got .*, expected str"),
         ({"call": "demand", "handle": "h", "timeout": "soon"}, "timeout: got 'soon', expected"),
         ({**SEAL, "rank": 2}, "call 'seal': rank: got 2, expected one of 2"),
@@ -358,16 +362,60 @@ SEAL = {
     ],
 )
 def test_messages_that_do_not_follow_the_protocol(app, message, error):
-    manager = app._link.client
+    fields = {key: value for key, value in message.items() if key not in ("call", *ABOUT)}
+    about = {key: message.get(key) for key in ABOUT}
 
     async def send():
-        words = {"protocol": m.PROTOCOL, "app": app.name, **message}
-        return await manager.scheduler.maestro_call(**words)
+        async with stranger(app.client) as say:
+            return await say(message["call"], fields, **about)
 
-    answer = manager.sync(send)
-    assert answer["error"]["type"] == "ProtocolError"
+    value, found = app.client.sync(send)
+    assert value is None
+    assert found["type"] == "ProtocolError"
     with pytest.raises(maestro.ProtocolError, match=error):
-        raise from_wire(answer["error"])
+        raise from_wire(found)
+
+
+@pytest.mark.parametrize(
+    ("opening", "error"),
+    [
+        ({"protocol": 0}, f"the app speaks version 0, expected {m.PROTOCOL}"),
+        ({"protocol": None}, "the app speaks version None"),
+        ({"app": 3}, "app: got 3, expected its name"),
+    ],
+)
+def test_lines_that_are_not_opened(app, opening, error):
+    async def send():
+        comm = await app.client.rpc.connect(app.address)
+        try:
+            words = {"op": "maestro_line", "app": "a", "protocol": m.PROTOCOL, **opening}
+            await comm.write(words)
+            return await comm.read()
+        finally:
+            comm.abort()
+
+    with pytest.raises(maestro.ProtocolError, match=error):
+        raise from_wire(app.client.sync(send)["error"])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(b"\xc1", msgpack.packb(3), msgpack.packb({"op": "x"}), "text", {}),
+        *(msgpack.packb([0, "list", {}, None]), msgpack.packb(["0", "list", {}, None, None])),
+        *(msgpack.packb([0, "list", [], None, None]), msgpack.packb({(): {}}), [1], None),
+        *(msgpack.packb([{}] * 5), b"\x91" * 5000),
+    ],
+)
+def test_what_is_no_word_closes_the_line(app, message):
+    async def send():
+        async with stranger(app.client) as say:
+            await say.wire.comm.write(message)
+            with pytest.raises(OSError, match="closed"):
+                await say.wire.read()
+
+    app.client.sync(send)
+    assert app.pool.nodes
 
 
 def test_errors_travel_by_name():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 
 import dask
 import numpy as np
 import pytest
+from distributed import LocalCluster
 
 import maestro
 from layouts import Distribution
@@ -227,6 +229,97 @@ def test_whoever_is_too_slow_is_told_so():
         missed, *rest = listener.poll()
         assert (missed.kind, missed.payload["count"]) == ("missed", 3)
         assert told(rest) == [("offer", "t3"), ("offer", "t4")]
+
+
+@pytest.mark.parametrize("most", [1, 3, None])
+def test_events_come_as_fast_as_they_are_taken(most):
+    """All of them, in order, with few of them ahead of whoever takes them."""
+    with dask.config.set({"maestro.events.ahead": 4}), maestro.connect() as app:
+        listener = app.subscribe(kinds="offer")
+        done = in_thread(lambda: [app.offer(f"t{number}") for number in range(40)])
+        names = []
+        while len(names) < 40:
+            events = listener.wait(timeout=30, most=most)
+            assert 0 < len(events) <= (4 if most is None else most)
+            names += [event.name for event in events]
+        done()
+        assert names == [f"t{number}" for number in range(40)]
+        assert listener.wait(timeout=0.01) == []
+
+
+def test_what_is_ahead_of_a_subscriber_is_bounded():
+    """Who waits once and then no more has a few events here, and is told what it missed of them."""
+    with dask.config.set({"maestro.events.ahead": 3, "maestro.events.queue": 2}):
+        with maestro.connect() as app:
+            listener = app.subscribe(kinds="offer")
+            assert listener.wait(timeout=0.01) == []
+            for number in range(10):
+                app.offer(f"t{number}")
+            until(lambda: len(listener._events) == 3)
+            events = listener.poll()
+            assert [event.kind for event in events] == ["offer"] * 3 + ["missed"] + ["offer"] * 2
+            assert events[3].payload["count"] == 5
+            assert told(events[4:]) == [("offer", "t8"), ("offer", "t9")]
+
+
+def test_polls_and_waits_together_give_every_event_once(app):
+    listener = app.subscribe(kinds="offer")
+    done = in_thread(lambda: [app.offer(f"t{number}") for number in range(200)])
+    names, polls = [], itertools.cycle([lambda: listener.poll(2), lambda: listener.wait(30, 3)])
+    while len(names) < 200:
+        names += [event.name for event in next(polls)()]
+    done()
+    assert names == [f"t{number}" for number in range(200)]
+    assert listener.poll() == []
+
+
+def test_more_events_than_one_message_has(app, monkeypatch):
+    monkeypatch.setattr("maestro.messages.BATCH", 3)
+    monkeypatch.setattr("maestro.subscription.BATCH", 3)
+    monkeypatch.setattr("maestro.app.BATCH", 3)
+    listener = app.subscribe(kinds="offer")
+    for number in range(10):
+        app.offer(f"t{number}")
+    assert len(listener.poll(7)) == 7
+    assert len(listener.poll()) == 3
+    serials = [event.serial for event in app.log(most=20)]
+    assert serials == list(range(1, 21))
+
+
+def test_a_loop_that_breaks_off_leaves_the_rest(app):
+    listener = app.subscribe(kinds="offer")
+    for number in range(3):
+        app.offer(f"t{number}")
+    for event in listener:
+        assert event.name == "t0"
+        break
+    assert told(collect(listener, 2)) == [("offer", "t1"), ("offer", "t2")]
+
+
+def test_whoever_waits_is_told_that_the_pool_is_gone():
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        app = maestro.connect(cluster.scheduler_address)
+        listener = app.subscribe(kinds="offer")
+        wait = in_thread(listener.wait)
+        until(lambda: listener._told)
+    with pytest.raises(maestro.PoolLostError):
+        wait()
+    with pytest.raises(maestro.PoolLostError):
+        listener.wait(timeout=1)
+    app.leave()
+
+
+def test_an_app_is_gone_with_its_line(app, other):
+    """Also where its Dask client is still there."""
+    gone = app.subscribe(kinds="leave")
+    other.offer("x", [1.0])
+    other._link.loop.call_soon_threadsafe(other._link._wire.comm.abort)
+    (event,) = collect(gone, 1)
+    assert event.app == other.name
+    assert event.payload["died"]
+    assert "x" not in app.pool
+    with pytest.raises(maestro.PoolLostError):
+        other.offer("y")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 
 import numpy as np
@@ -15,6 +14,7 @@ from layouts import Distribution
 from maestro import messages as m
 from maestro.errors import from_wire
 from tests.maestro.conftest import check
+from tests.maestro.stranger import stranger
 
 PLAIN = st.recursive(
     st.none()
@@ -54,6 +54,7 @@ LIKELY = {
     "patience": st.sampled_from([None, 0, 1.5]),
     "most": st.sampled_from([None, 0, 5]),
     "serials": st.just([1, 2]),
+    "count": st.sampled_from([0, 3, 1 << 62]),
     "served": st.booleans(),
 }
 
@@ -72,7 +73,7 @@ for field, words in PART.items():
 
 
 @st.composite
-def calls(draw, app):
+def calls(draw):
     """Words with most of their fields as they should be, and some as they should not."""
     word = draw(st.sampled_from(sorted(m.CALLS)) | st.text(max_size=6))
     kind = m.CALLS.get(word, m.List)
@@ -84,8 +85,8 @@ def calls(draw, app):
         fields[field.name] = draw(PLAIN if draw(st.integers(0, 5)) == 0 else likely)
     if draw(st.integers(0, 9)) == 0:
         fields[draw(st.text(min_size=1, max_size=5).filter(str.isidentifier))] = draw(PLAIN)
-    fields.setdefault("app", app if draw(st.integers(0, 5)) else draw(PLAIN))
-    return word, fields
+    first = draw(PLAIN) if draw(st.integers(0, 9)) == 0 else None
+    return draw(PLAIN) if draw(st.integers(0, 19)) == 0 else word, fields, first
 
 
 @pytest.fixture(scope="module")
@@ -103,26 +104,18 @@ def app():
 )
 @given(data=st.data())
 def test_calls_of_any_kind(app, data):
-    stranger = "stranger"
-    messages = data.draw(st.lists(calls(stranger), min_size=1, max_size=6))
-
-    async def ask(word, **fields):
-        async with asyncio.timeout(10):  # or nobody answers it
-            return await app.client.scheduler.maestro_call(
-                call=word, protocol=m.PROTOCOL, timeout=0.01, **fields
-            )
+    messages = data.draw(st.lists(calls(), min_size=1, max_size=6))
 
     async def talk():
-        await ask("join", app=stranger, client="nobody", workflow="w", component="c")
-        for word, fields in messages:
-            fields.pop("timeout", None)
-            answer = await ask(word, **fields)
-            assert set(answer) in ({"value"}, {"error"}), answer
-            if "error" in answer:
-                error = from_wire(answer["error"])
-                assert isinstance(error, maestro.MaestroError)
-                assert "the pool manager failed" not in str(error)
-        await ask("leave", app=stranger)
+        async with stranger(app.client) as say:
+            await say("join", {"client": "nobody", "workflow": "w", "component": "c"})
+            for word, fields, first in messages:
+                value, error = await say(word, fields, 0.01, first)
+                assert value is None or error is None
+                if error is not None:
+                    error = from_wire(error)
+                    assert isinstance(error, maestro.MaestroError)
+                    assert "the pool manager failed" not in str(error)
 
     app.client.sync(talk)
     app.offer("after", np.arange(3)).withdraw(timeout=10)

@@ -7,8 +7,8 @@ import pytest
 
 import maestro
 from layouts import Distribution
-from maestro.messages import PROTOCOL
 from tests.maestro.conftest import check
+from tests.maestro.stranger import stranger
 from tests.maestro.waiting import in_thread, until
 
 ROWS = Distribution((6, 4), (3, 1))
@@ -175,13 +175,13 @@ def test_an_empty_group_is_a_barrier(app, other):
 def test_a_group_call_is_few_messages(app, monkeypatch):
     """Five for all of its life, whatever its size."""
     said = []
-    ask = app._link._ask
+    send = app._link._wire.send
 
-    def counted(word, *args, **fields):
+    def counted(number, word, *rest):
         said.append(word)
-        return ask(word, *args, **fields)
+        send(number, word, *rest)
 
-    monkeypatch.setattr(app._link, "_ask", counted)
+    monkeypatch.setattr(app._link._wire, "send", counted)
     group = app.group("g", [app.declare(f"m{k}") for k in range(50)])
     group.offer()
     wanted = app.group("g")
@@ -224,14 +224,13 @@ def test_what_is_needed_is_withdrawn_last(app, other):
 
 @pytest.mark.parametrize("word", ["seals", "offergroup"])
 def test_messages_that_are_no_calls_of_groups_are_refused(app, word):
-    async def ask(**fields):
-        return await app.client.scheduler.maestro_call(
-            call=word, protocol=PROTOCOL, app=app.name, **fields
-        )
+    async def ask(fields):
+        async with stranger(app.client) as say:
+            return await say(word, fields)
 
     for parts in (None, 3, "x", [3], [{}], [{"word": "leave"}], [{"app": "other"}]):
         fields = {"seals": parts} if word == "seals" else {"offers": parts, "handle": "h"}
         if word == "offergroup":
             fields["wait"] = False
-        answer = app.client.sync(ask, **fields)
-        assert answer["error"]["type"] == "ProtocolError", (parts, answer)
+        _, error = app.client.sync(ask, fields)
+        assert error["type"] == "ProtocolError", (parts, error)

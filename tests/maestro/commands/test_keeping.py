@@ -104,5 +104,5 @@ def test_a_pool_that_dies(tmp_path):
             manager.end(signal.SIGTERM)
             status, out, err = process.end()
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1].startswith("Error: poll: no pool manager at tcp://")
+    assert err.splitlines()[-1].startswith("Error: the pool manager at tcp://")
     assert err.count("\n") == 2

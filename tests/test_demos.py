@@ -162,3 +162,33 @@ def test_too_many(start):
     status, out, err = start("--consumers", "1000").end()
     assert (status, out) == (2, "")
     assert "--consumers" in err
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "expected"),
+    [
+        (
+            "mvp.py",
+            ["--producers", "2", "--consumers", "2", "--archivers", "2", "--fields", "3"],
+            "6 fields from 2 producers: 2 consumers have got each of them, and 2 archivers saved",
+        ),
+        ("listener.py", ["--steps", "3"], "6 fields, each once: 0.52 MB in "),
+        (
+            "forecast.py",
+            ["--steps", "3", "--rows", "48"],
+            "All 15 fields of 3 steps were archived byte for byte, each step has its map, and",
+        ),
+    ],
+)
+def test_those_of_one_program(tmp_path, script, options, expected):
+    """Each checks itself, and its last line says so."""
+    if script == "forecast.py":
+        options = [*options, "--output", str(tmp_path / "forecast.png")]
+    done = subprocess.run(
+        [sys.executable, DEMO.with_name(script), *options], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr  # Dask may leave a word there where a machine is busy
+    assert done.stdout.splitlines()[-1].startswith(expected)
+    if script == "forecast.py":
+        assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

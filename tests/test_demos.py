@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 DEMO = Path(__file__).parents[1] / "demos" / "interlock.py"
-SHARED = Path("/dev/shm")
 
 
 class Run:
@@ -21,10 +20,14 @@ class Run:
     def __init__(self, folder, *options):
         self.mark, self.scratch = uuid4().hex, folder / "tmp"
         self.scratch.mkdir()
-        self.segments = self.shared_memory()
+        self.environment = {
+            "TMPDIR": str(self.scratch),
+            "DASK_MAESTRO__ARENA__DIRECTORY": str(self.scratch),  # not where others' pools are
+            "MAESTRO_TEST_MARK": self.mark,
+        }
         self.process = subprocess.Popen(
             [sys.executable, DEMO, *options],
-            env=os.environ | {"TMPDIR": str(self.scratch), "MAESTRO_TEST_MARK": self.mark},
+            env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -67,14 +70,10 @@ class Run:
                 continue
         return found
 
-    def shared_memory(self):
-        """Names in shared memory that look like ours."""
-        return {path for path in SHARED.glob("*") if "maestro" in path.name.lower()}
-
     def left_behind(self):
-        """Processes, files and segments that are still there once it has ended."""
+        """Processes, files and segments of memory that are still there once it has ended."""
         _, running = psutil.wait_procs(self.processes(), timeout=10)
-        return [*running, *self.scratch.iterdir(), *(self.shared_memory() - self.segments)]
+        return [*running, *self.scratch.iterdir()]
 
     def kill(self):
         """Make an end of it, whatever became of the test."""

@@ -6,6 +6,10 @@ import re
 import runpy
 from pathlib import Path
 
+import click
+
+from maestro.commands import maestro
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
@@ -27,6 +31,17 @@ def test_the_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", TEXT, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_table_of_commands_is_what_they_say_of_themselves():
+    rows = re.findall(r"^\| `maestro (\S+)([^`]*)` \| (.*) \|$", TEXT, re.MULTILINE)
+    told = {}
+    for name, command in maestro.commands.items():
+        usage = " ".join(
+            click.Context(command).command.collect_usage_pieces(click.Context(command))
+        )
+        told[name] = (usage.removeprefix("[OPTIONS]").strip(), command.help.split("\n\n")[0])
+    assert {name: (usage.strip(), help) for name, usage, help in rows} == told
 
 
 def test_what_it_links_to_is_there():

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
 
 from distributed import Client, LocalCluster
+from distributed.comm.addressing import get_address_host_port, parse_address
+from distributed.comm.registry import get_backend
 from distributed.security import Security
 
 from maestro.config import get_number
@@ -80,6 +82,13 @@ def _client(security: Security | None, timeout: float) -> dict[str, Any]:
     return {"security": security, "timeout": timeout, "set_as_default": False}
 
 
+def _check_address(address: str) -> None:
+    scheme, _ = parse_address(address)
+    get_backend(scheme)
+    if scheme in ("tcp", "tls", "ucx"):
+        get_address_host_port(address)
+
+
 @contextmanager
 def _explained(pool: Any) -> Iterator[None]:
     """Check what was given, and let errors say what it means for the pool."""
@@ -90,6 +99,8 @@ def _explained(pool: Any) -> Iterator[None]:
         )
     where = getattr(pool, "scheduler_address", pool)
     try:
+        if isinstance(pool, str):
+            _check_address(pool)  # before a client is made, which would take 20 s to go away
         yield
     except ImportError as error:
         raise PoolNotFoundError(

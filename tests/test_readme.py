@@ -40,7 +40,10 @@ def test_the_table_of_commands_is_what_they_say_of_themselves():
         usage = " ".join(
             click.Context(command).command.collect_usage_pieces(click.Context(command))
         )
-        told[name] = (usage.removeprefix("[OPTIONS]").strip(), command.help.split("\n\n")[0])
+        told[name] = (
+            usage.removeprefix("[OPTIONS]").strip(),
+            " ".join(command.help.split("\n\n")[0].split()),
+        )
     assert {name: (usage.strip(), help) for name, usage, help in rows} == told
 
 

@@ -116,6 +116,14 @@ def test_contact_files_of_other_origin(tmp_path):
         maestro.contact.find(str(path))
 
 
+@pytest.mark.parametrize("pool", ["carrier-pigeon://here:1", "nowhere", "tcp://"])
+def test_what_is_no_pool(pool):
+    status, out, err = Process("ls", "--pool", pool).end()
+    assert (status, out) == (1, "")
+    assert err.startswith("Error: pool: ")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("words", [["pool"], ["manager"]])
 def test_a_port_that_is_taken(words, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -39,7 +39,18 @@ from maestro.frames import received, to_send
 from maestro.offload import SMALL, off_loop
 from maestro.payload import as_bytes
 
-__all__ = ["Delivery", "Places", "Run", "Taking", "bring", "copied", "runs", "take_at_once"]
+__all__ = [
+    "Delivery",
+    "Places",
+    "Run",
+    "Taking",
+    "at_once",
+    "bring",
+    "bytes_at_once",
+    "copied",
+    "runs",
+    "take_at_once",
+]
 
 #: Low and high end along each axis.
 Box: TypeAlias = tuple[tuple[int, int], ...]
@@ -89,12 +100,17 @@ class Delivery:
     @property
     def at_once(self) -> bool:
         """Whether it is so little that it goes with its announcement."""
-        return sum(map(self.size, self.ranks)) <= min(AT_ONCE, self.chunk)
+        return self.nbytes <= min(AT_ONCE, self.chunk)
 
     @property
     def small(self) -> bool:
         """Whether it is quicker done than a thread is woken."""
         return len(self.ranks) == 1 and self.size(self.ranks[0]) <= SMALL
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(map(self.size, self.ranks))
 
     def size(self, rank: int) -> int:
         """Bytes of a part, what pads its tiles included."""
@@ -267,6 +283,17 @@ class Taking(NodeEnd):
         await off_loop(self._delivery.small, _place, message, frames, self._memory)
 
 
+def at_once(delivery: Delivery) -> list[Run]:
+    """What a delivery's bytes are that go with its announcement."""
+    return [run for message in runs(delivery, AT_ONCE) for run in message]
+
+
+def bytes_at_once(delivery: Delivery, parts: Mapping[int, AnyArray]) -> list[NDArray[np.uint8]]:
+    """These bytes."""
+    flat = _flat(delivery, parts)
+    return [_bytes_of(run, flat, parts) for run in at_once(delivery)]
+
+
 def take_at_once(delivery: Delivery, data: Any, places: Places) -> int | None:
     """Store the parts that came with their announcement; as `Places.enter` says.
 
@@ -277,11 +304,26 @@ def take_at_once(delivery: Delivery, data: Any, places: Places) -> int | None:
     """
     if not delivery.at_once:
         raise ProtocolError(f"delivery: got its bytes at once, expected {AT_ONCE} at most to do so")
-    message = [run for each in runs(delivery, AT_ONCE) for run in each]
+    message = at_once(delivery)
     frames = _frames(data, message)
     memory = {rank: places.allocate(rank) for rank in delivery.ranks}
     _place(message, frames, memory)
     return places.enter()
+
+
+def _flat(delivery: Delivery, parts: Mapping[int, AnyArray]) -> dict[int, NDArray[np.uint8]]:
+    """The memory of those parts that lie in the order of the distribution, by rank."""
+    order = delivery.distribution.order
+    return {r: as_bytes(parts[r], order) for r in delivery.ranks if in_order(parts[r], order)}
+
+
+def _bytes_of(
+    run: Run, flat: Mapping[int, NDArray[np.uint8]], parts: Mapping[int, AnyArray]
+) -> NDArray[np.uint8]:
+    memory = flat.get(run.rank)
+    if memory is None:
+        return copied(run, parts[run.rank])
+    return memory[run.offset : run.offset + run.nbytes]
 
 
 def _frames(data: Any, message: Sequence[Run]) -> list[NDArray[np.uint8]]:
@@ -317,30 +359,19 @@ async def bring(comm: Comm, delivery: Delivery, parts: Mapping[int, AnyArray]) -
     OSError
         If the connection breaks, or the node is silent for too long.
     """
-    layout = delivery.distribution
-    flat: dict[int, NDArray[np.uint8]] = {}
-    for rank in delivery.ranks:
-        if in_order(parts[rank], layout.order):
-            flat[rank] = as_bytes(parts[rank], layout.order)
+    flat = _flat(delivery, parts)
     sequence: Iterator[list[Run]] | None = None
 
     def frames(chunk: int) -> list[NDArray[np.uint8]]:
         nonlocal sequence
         if sequence is None:
             sequence = runs(delivery, chunk)
-        return [bytes_of(run) for run in next(sequence)]
-
-    def bytes_of(run: Run) -> NDArray[np.uint8]:
-        memory = flat.get(run.rank)
-        if memory is None:
-            return copied(run, parts[run.rank])
-        return memory[run.offset : run.offset + run.nbytes]
+        return [_bytes_of(run, flat, parts) for run in next(sequence)]
 
     quick = delivery.small and len(flat) == len(delivery.ranks)
     words = {"op": "maestro_take", "reply": False, "delivery": delivery.to_words(), "data": None}
     if delivery.at_once:
-        run = [each for message in runs(delivery, AT_ONCE) for each in message]
-        words["data"] = to_send([bytes_of(each) for each in run])
+        words["data"] = to_send(bytes_at_once(delivery, parts))
     await comm.write(words)
     while "stored" not in (word := await listen(comm, delivery.silence)):
         data = await off_loop(quick, frames, word["chunk"])

@@ -329,9 +329,15 @@ class Cdo(Handle):
 
     async def _bring(self, given: Offering | Chunks, answer: dict[str, Any]) -> None:
         """Bring it to the nodes that the manager chose."""
-        if given.distribution is not None and given.dtype is not None:
-            source = transfer.Source(self.name, answer["version"], given.distribution, given.dtype)
+        source = self._source(given, answer)
+        if source is not None:
             await given.bring(self._link.client, self._link.ways, source, answer["nodes"])
+
+    def _source(self, given: Offering | Chunks, answer: dict[str, Any]) -> transfer.Source | None:
+        """What is offered; None for a CDO without data."""
+        if given.distribution is None or given.dtype is None:
+            return None
+        return transfer.Source(self.name, answer["version"], given.distribution, given.dtype)
 
     def _offered(self, given: Offering | Chunks) -> None:
         """It is in the pool."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
+from maestro.bundles import Brought, bring, fetch
 from maestro.cdo import Cdo
 from maestro.config import get_seconds
 from maestro.daskarrays import Chunks
@@ -227,14 +228,25 @@ class Group(Handle):
                 offers=[each._asking(given.get(each)) for each in handles],
             )
             try:
-                for cdo in cdos:
-                    await cdo._bring(given[cdo], answers[cdo._handle])
+                await self._bring({cdo: (given[cdo], answers[cdo._handle]) for cdo in cdos})
             except BaseException:
                 await self._tell("abort")
                 raise
             await self._link.call("stored", handle=self._handle)
             for cdo in cdos:
                 cdo._offered(given[cdo])
+
+    async def _bring(self, members: Mapping[Cdo, tuple[Offering | Chunks, Any]]) -> None:
+        """Bring what is small together, and then the rest, one by one."""
+        small: dict[Cdo, Brought] = {}
+        for cdo, (given, answer) in members.items():
+            source = cdo._source(given, answer)
+            if source is not None and isinstance(given, Offering) and not given.lent:
+                small[cdo] = Brought(source, answer["nodes"], given.parts)
+        left = await bring(self._link.ways, list(small.values()))
+        for cdo, (given, answer) in members.items():
+            if cdo not in small or any(small[cdo] is each for each in left):
+                await cdo._bring(given, answer)
 
     async def _withdraw(self, timeout: float | None) -> None:
         await super()._withdraw(timeout)
@@ -266,25 +278,37 @@ class Group(Handle):
                 "demand", timeout=timeout, first=first, handle=self._handle
             )
             waited = perf_counter() - begun
-            came: dict[str, Any] = {}
-            reports: dict[str, Report] = {}
+            along: dict[str, Found] = found.get("along", {})
             try:
                 if not found["group"]:
                     raise InconsistentError(f"group {self.name!r}: it is a CDO, expected a group")
                 async with in_time(self.name, found, timeout, waited):
-                    for name, each in found.get("along", {}).items():
-                        report = reports[name] = Report(name, waited)
-                        since = perf_counter()
-                        came[name] = await take(self._link.ways, self._wanted(name), each, report)
-                        report.seconds = perf_counter() - since
+                    reports = {name: Report(name, waited) for name in along}
+                    came = await self._take(along, reports)
             except BaseException:
                 await self._tell("received", served=False)
                 raise
             self._link.tell("received", handle=self._handle, served=True)
-            along = found.get("along", {})
             data = self._fill(found, along, came, reports)
             self.dependencies = {name: each for name, each in came.items() if each is not None}
             return data
+
+    async def _take(
+        self, along: Mapping[str, Found], reports: Mapping[str, Report]
+    ) -> dict[str, Any]:
+        """Fetch what is small together, and then the rest, one by one."""
+        ways = self._link.ways
+        wanted = {name: self._wanted(name) for name in along}
+        since = perf_counter()
+        came = await fetch(ways, [(wanted[name], along[name], reports[name]) for name in along])
+        for report in reports.values():
+            report.seconds = perf_counter() - since
+        for name, each in along.items():
+            if name not in came:
+                since = perf_counter()
+                came[name] = await take(ways, wanted[name], each, reports[name])
+                reports[name].seconds = perf_counter() - since
+        return came
 
     def _fill(
         self,

@@ -21,6 +21,7 @@ from distributed.comm.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
+from maestro import bundles
 from maestro.arena import Arena, default_parent, reap
 from maestro.bringing import Delivery, Taking, take_at_once
 from maestro.buffers import Buffers, keep_freed_memory
@@ -93,9 +94,11 @@ class Node:
             maestro_hello=self.hello,
             maestro_free=self.free,
             maestro_give=self.give,
+            maestro_give_bundle=self.give_bundle,
             maestro_lend=self.lend,
             maestro_place=self.place,
             maestro_take=self.take,
+            maestro_take_bundle=self.take_bundle,
             maestro_where=self.where,
         )
         monitored = dask.config.get("distributed.worker.memory.monitor-interval")
@@ -184,6 +187,23 @@ class Node:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         return Status.dont_reply
+
+    async def take_bundle(self, deliveries: Sequence[Any], data: Any) -> dict[str, Any]:
+        """Store small parts of several CDOs; see `maestro.bundles`."""
+        try:
+            coming = [Delivery.from_words(words) for words in deliveries]
+            for delivery in coming:
+                await self._make_room(delivery)
+            return bundles.take(self.holdings, coming, data)
+        except (MaestroError, TypeError) as error:
+            return {"error": to_wire(ProtocolError(str(error)))}
+
+    def give_bundle(self, parts: Sequence[Any]) -> dict[str, Any]:
+        """Give small parts of several CDOs; see `maestro.bundles`."""
+        try:
+            return bundles.give(self.holdings, parts)
+        except (MaestroError, TypeError) as error:
+            return {"error": to_wire(ProtocolError(str(error)))}
 
     async def lend(self, comm: Comm) -> Any:
         """Lend memory to a program of this host, for as long as the line to it is there.

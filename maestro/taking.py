@@ -62,6 +62,12 @@ class Wanted:
         except TypeError as error:
             raise TypeError(f"CDO {self.name!r}: {error}") from None
 
+    def result(self, parts: Mapping[int, AnyArray]) -> Any:
+        """The parts as a demand gives them."""
+        if self.distribution is None or self.rank is not None:
+            return next(iter(parts.values()))
+        return list(parts.values())
+
     def ranks(self, target: Distribution) -> Sequence[int]:
         """The ranks whose parts are wanted."""
         return range(target.size) if self.rank is None else [self.rank]
@@ -117,11 +123,7 @@ async def take(
     report.transfers = await transfer.fetch(
         ways, source, where, target, parts, arrived, wanted.region
     )
-    if hand is not None:
-        return None
-    if wanted.distribution is None or wanted.rank is not None:
-        return parts[ranks[0]]
-    return list(parts.values())
+    return None if hand is not None else wanted.result(parts)
 
 
 def sizes(wanted: Wanted, found: Found | None, dtype: Any = None) -> list[int]:

@@ -1,0 +1,213 @@
+"""Small parts of many CDOs, as groups have them, in one message per node.
+
+What is brought or asked for together goes without a stream of its own, `maestro.ends.AT_ONCE`
+bytes in each message: so few bytes are not counted. Whatever is wrong with a message is not for it
+to find out: what it did not bring goes by the stream of its own CDO, which tries again and says
+what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kernels
+from layouts import plan
+from layouts.tiled import AnyArray, move
+from maestro.bringing import Delivery, at_once, bytes_at_once, take_at_once
+from maestro.ends import AT_ONCE
+from maestro.errors import ProtocolError
+from maestro.frames import received, to_send
+from maestro.holdings import Arrival, Holdings
+from maestro.lanes import so_many
+from maestro.network import terms
+from maestro.payload import as_part
+from maestro.report import Report, Transfer
+from maestro.shares import Source
+from maestro.taking import Found, Wanted, source_of
+from maestro.ways import Ways
+
+__all__ = ["Brought", "bring", "fetch", "give", "take"]
+
+T = TypeVar("T")
+
+#: Messages under way at once.
+LANES = 4
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What is to be brought of one CDO: its parts, and the node of each, by rank."""
+
+    source: Source
+    places: Mapping[int, str]
+    parts: Mapping[int, AnyArray]
+
+    @property
+    def small(self) -> bool:
+        """Whether it can be brought like this."""
+        return sum(part.nbytes for part in self.parts.values()) <= AT_ONCE
+
+
+async def bring(ways: Ways, brought: Sequence[Brought]) -> list[Brought]:
+    """Store what is small at the nodes; returns all that is not stored."""
+    agreed = terms(1)
+    by_node: dict[str, list[tuple[int, Delivery]]] = {}
+    left = {number for number, each in enumerate(brought) if not each.small}
+    for number, each in enumerate(brought):
+        for node in dict.fromkeys(each.places.values()) if number not in left else ():
+            ranks = tuple(rank for rank, place in each.places.items() if place == node)
+            layout = each.source.version, each.source.distribution, each.source.dtype.itemsize
+            delivery = Delivery(*layout, ranks, agreed.chunk, agreed.credit, agreed.silence)
+            by_node.setdefault(node, []).append((number, delivery))
+
+    async def send(node: str, bundle: Sequence[tuple[int, Delivery]]) -> None:
+        stored = False
+        try:
+            frames = [f for number, d in bundle for f in bytes_at_once(d, brought[number].parts)]
+            words = [delivery.to_words() for _, delivery in bundle]
+            answer = await _ask(ways, node, "take", deliveries=words, data=to_send(frames))
+            stored = answer.get("stored") is True
+        finally:
+            if not stored:
+                left.update(number for number, _ in bundle)
+
+    await so_many(
+        LANES,
+        (
+            partial(send, node, bundle)
+            for node, all_of_it in by_node.items()
+            for bundle in _bundles(all_of_it, lambda each: each[1].nbytes)
+        ),
+    )
+    return [brought[number] for number in sorted(left)]
+
+
+def take(holdings: Holdings, coming: Iterable[Delivery], data: Any) -> dict[str, Any]:
+    """The node's end of `bring`: store all of it.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not what was announced.
+    """
+    frames = iter(received(data))
+    stored = True
+    for delivery in coming:
+        own = list(islice(frames, len(at_once(delivery))))
+        with Arrival(holdings, delivery) as arrival:
+            stored &= take_at_once(delivery, own, arrival) is None
+    return {"stored": stored}
+
+
+async def fetch(ways: Ways, asked: Iterable[tuple[Wanted, Found, Report]]) -> dict[str, Any]:
+    """The data of what is small and could be had, by name; as `maestro.taking.take` gives it."""
+    small = {}
+    for wanted, found, report in asked:
+        source = source_of(wanted.name, found)
+        if source is not None and _nbytes(source) <= AT_ONCE:
+            small[wanted.name] = wanted, source, found["nodes"], report
+    by_node: dict[str, list[tuple[str, int, int]]] = {}
+    for name, (_, source, nodes, _) in small.items():
+        for rank, node in enumerate(nodes):
+            size = source.distribution.local_size(rank) * source.dtype.itemsize
+            by_node.setdefault(node, []).append((name, rank, size))
+    came: dict[str, dict[int, NDArray[np.uint8]]] = {name: {} for name in small}
+
+    async def ask(node: str, bundle: Sequence[tuple[str, int, int]]) -> None:
+        parts = [(small[name][1].version, rank) for name, rank, _ in bundle]
+        answer = await _ask(ways, node, "give", parts=parts)
+        with suppress(TypeError, KeyError):
+            frames = received(answer["data"])
+            for (name, rank, size), frame in zip(bundle, frames, strict=False):
+                if len(frame) == size:
+                    came[name][rank] = frame
+
+    await so_many(
+        LANES,
+        (
+            partial(ask, node, bundle)
+            for node, all_of_it in by_node.items()
+            for bundle in _bundles(all_of_it, lambda each: each[2])
+        ),
+    )
+    return {
+        name: _put_together(ways, wanted, source, nodes, came[name], report)
+        for name, (wanted, source, nodes, report) in small.items()
+        if len(came[name]) == source.distribution.size
+    }
+
+
+def give(holdings: Holdings, parts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The node's end of `fetch`: the bytes of these parts, versions and ranks, if all are here."""
+    try:
+        homes = [holdings.parts[version, rank] for version, rank in parts]
+    except (KeyError, TypeError, ValueError):
+        return {"missing": True}
+    if sum(part.nbytes for part in homes) > AT_ONCE:
+        raise ProtocolError(f"parts: got more than {AT_ONCE} bytes to give at once")
+    # Copied: they may go at any time.
+    return {"data": to_send([part.memory.copy() for part in homes])}
+
+
+def _put_together(
+    ways: Ways,
+    wanted: Wanted,
+    source: Source,
+    nodes: Sequence[str],
+    came: Mapping[int, NDArray[np.uint8]],
+    report: Report,
+) -> Any:
+    """What is wanted, out of all parts of the source."""
+    layout, dtype = source.distribution, source.dtype
+    given = {
+        rank: as_part(memory, layout.local_shape(rank), dtype, layout.order)
+        for rank, memory in came.items()
+    }
+    target = wanted.target(layout)
+    way, parts = plan(layout, target), {}
+    for rank in wanted.ranks(target):
+        part = parts[rank] = ways.empty_part(target, rank, dtype, wanted.name)
+        for giver, pieces in way.incoming(rank):
+            move(part, given[giver], pieces, threads=1)
+            nbytes = math.prod(kernels.shape(pieces)) * dtype.itemsize
+            report.transfers.append(Transfer(giver, rank, nodes[giver], "network", nbytes, 1))
+    return wanted.result(parts)
+
+
+def _nbytes(source: Source) -> int:
+    ranks = range(source.distribution.size)
+    return sum(map(source.distribution.local_size, ranks)) * source.dtype.itemsize
+
+
+async def _ask(ways: Ways, node: str, word: str, **what: Any) -> dict[str, Any]:
+    """What a node answers; nothing if it does not."""
+    try:
+        async with asyncio.timeout(terms(1).silence):
+            answer = await getattr(ways.rpc(node), f"maestro_{word}_bundle")(**what)
+    except OSError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _bundles(all_of_it: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """As many at a time as go in one message; each of them does."""
+    bundle: list[T] = []
+    room = AT_ONCE
+    for each in all_of_it:
+        if bundle and size(each) > room:
+            yield bundle
+            bundle, room = [], AT_ONCE
+        bundle.append(each)
+        room -= size(each)
+    if bundle:
+        yield bundle

@@ -128,6 +128,8 @@ class Distribution:
             If there is no such rank.
         """
         as_rank(rank, self.size)
+        if self.size == 1:
+            return self.shape
         return tuple(cut.count(c) for cut, c in zip(self.cuts, self.coordinates(rank), strict=True))
 
     def indices(self, rank: int) -> tuple[Int64, ...]:

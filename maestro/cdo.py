@@ -352,7 +352,8 @@ class Cdo(Handle):
             data = data if self.rank is None else data[0]
         given = offering(self.name, data, self.distribution, self.dtype, self.rank)
         lent = {r: own for r, own in self._lent.items() if own.part is given.parts.get(r)}
-        return replace(given, lent={rank: own for rank, own in lent.items() if own.path})
+        lent = {rank: own for rank, own in lent.items() if own.path}
+        return replace(given, lent=lent) if lent else given
 
     async def _empty(self) -> Any:
         layout, dtype = self.distribution, self.dtype

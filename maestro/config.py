@@ -36,9 +36,14 @@ def _seconds(given: int | float | str) -> float:
     return float(parse_timedelta(given))
 
 
+@lru_cache
+def _default(key: str) -> Any:
+    return dask.config.get(key, config=_DEFAULTS)
+
+
 def _get(key: str) -> Any:
-    default = dask.config.get(f"maestro.{key}", config=_DEFAULTS)
-    return dask.config.get(f"maestro.{key}", default)
+    key = f"maestro.{key}"
+    return dask.config.get(key, _default(key))
 
 
 def get_bytes(key: str, least: int = 1) -> int:

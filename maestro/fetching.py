@@ -30,6 +30,7 @@ from maestro.pulling import Request
 from maestro.report import Transfer
 from maestro.shares import Share, Source, by_node, shares
 from maestro.ways import Ways
+from maestro.whole import fetch_whole
 
 __all__ = ["Again", "Whereabouts", "fetch"]
 
@@ -99,6 +100,12 @@ async def fetch(
     DataLostError, PoolTimeoutError
         If a node is gone or silent before it has given everything, and nobody else has it.
     """
+    if region is None and target == source.distribution:
+        moved = await fetch_whole(ways, source, where.nodes, where.instead, parts)
+        if moved is not None:
+            for rank in list(parts):
+                arrived(rank)
+            return moved
     way = plan(source.distribution, target, region=region)
     itemsize = source.dtype.itemsize
     small = len(parts) * source.distribution.size <= FEW

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 from dask.utils import parse_timedelta
 from distributed import Status, Worker
 from distributed.comm.core import Comm
@@ -33,6 +34,7 @@ from maestro.offload import off_loop
 from maestro.pulling import Giving, Request
 from maestro.spilling import Spill
 from maestro.ways import Ways
+from maestro.whole import bytes_of, is_request
 
 __all__ = ["Node", "NodePlugin"]
 
@@ -100,6 +102,7 @@ class Node:
             maestro_take=self.take,
             maestro_take_bundle=self.take_bundle,
             maestro_where=self.where,
+            maestro_whole=self.whole,
         )
         monitored = dask.config.get("distributed.worker.memory.monitor-interval")
         self._trim(parse_timedelta(monitored) / 2)
@@ -154,6 +157,13 @@ class Node:
         self.ways.close()
         if hasattr(self, "holdings"):
             self.holdings.close()
+
+    def whole(self, version: Any, ranks: Any) -> bytes | None:
+        """Give small parts as they lie; see `maestro.whole`."""
+        if not is_request(version, ranks):
+            return None
+        with self.holdings.reading(version, ranks):
+            return bytes_of(self.holdings.parts, version, ranks)
 
     async def give(self, comm: Comm, request: dict[str, Any]) -> Any:
         """Stream to a program what it wants of the parts; see `maestro.pulling`."""
@@ -263,7 +273,8 @@ class Node:
         left = self.holdings.take_out(version, ranks, settled)
         try:
             if left:
-                await off_loop(False, self.holdings.drop, left, settled)
+                small = all(isinstance(home, np.ndarray) for home in left)
+                await off_loop(small, self.holdings.drop, left, settled)
         except FileNotFoundError:
             if not self._closed:  # else it is cleared away with all else
                 raise

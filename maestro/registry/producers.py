@@ -145,11 +145,13 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
     handle, cdo = state.find(call)
     if cdo.offered_by(call.handle) is not None:
         raise LifecycleError(f"CDO {cdo.name!r}: offer was called before withdraw")
-    given = replace(
-        handle,
-        dtype=call.dtype if handle.dtype is None else handle.dtype,
-        distribution=call.distribution if handle.distribution is None else handle.distribution,
-    )
+    given = handle
+    if call.dtype is not None or call.distribution is not None:
+        given = replace(
+            handle,
+            dtype=call.dtype if handle.dtype is None else handle.dtype,
+            distribution=call.distribution if handle.distribution is None else handle.distribution,
+        )
     cdo.check(given, but=call.handle)
     ranks = ranks_spoken_for(given)
     version = _ended_round(state, cdo, given, ranks) or _open(state, cdo, given, ranks)

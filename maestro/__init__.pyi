@@ -23,6 +23,7 @@ from .events import Event
 from .group import Group
 from .pool import Entry, Pool
 from .programs.archiver import Archiver
+from .programs.librarian import Librarian
 from .report import Report, Transfer
 from .selectors import Selector
 from .subscription import Subscription
@@ -38,6 +39,7 @@ __all__ = [
     "Event",
     "Group",
     "InconsistentError",
+    "Librarian",
     "LifecycleError",
     "MaestroError",
     "Pool",

@@ -29,6 +29,7 @@ from maestro.errors import ProtocolError
 from maestro.frames import received, to_send
 from maestro.holdings import Arrival, Holdings
 from maestro.lanes import so_many
+from maestro.locations import is_location
 from maestro.network import terms
 from maestro.payload import as_part
 from maestro.report import Report, Transfer
@@ -114,7 +115,8 @@ async def fetch(ways: Ways, asked: Iterable[tuple[Wanted, Found, Report]]) -> di
     small = {}
     for wanted, found, report in asked:
         source = source_of(wanted.name, found)
-        if source is not None and _nbytes(source) <= AT_ONCE:
+        stored = any(map(is_location, found["nodes"]))
+        if source is not None and not stored and _nbytes(source) <= AT_ONCE:
             small[wanted.name] = wanted, source, found["nodes"], report
     by_node: dict[str, list[tuple[str, int, int]]] = {}
     for name, (_, source, nodes, _) in small.items():

@@ -15,17 +15,19 @@ from layouts.orders import Order
 from maestro import transfer
 from maestro.arrivals import Arrivals
 from maestro.config import get_bytes, get_seconds
-from maestro.daskarrays import Chunks, chunks_of, is_dask_array, persist_parts
+from maestro.daskarrays import chunks_of, is_dask_array, persist_parts
 from maestro.errors import InconsistentError, PoolFullError
 from maestro.handle import Handle
 from maestro.lending import Lent, set_writeable
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_to_wire, layout_to_wire
-from maestro.offering import Offering, checked_rank, offering
+from maestro.offering import Given, Offering, checked_rank, offering
 from maestro.report import Report
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
+from maestro.stores.lodging import Lodged
+from maestro.stores.staging import Stored
 from maestro.taking import Take, Wanted, in_time, sizes, source_of, take
 
 __all__ = ["Cdo"]
@@ -122,6 +124,7 @@ class Cdo(Handle):
         self,
         data: ArrayLike | Sequence[ArrayLike] | None = None,
         timeout: float | None = None,
+        store: str | None = None,
     ) -> Any:
         """Bring the data into the pool.
 
@@ -139,6 +142,10 @@ class Cdo(Handle):
             one was declared, must cut it alike.
         timeout : float, optional
             Seconds to wait for room at most, ``maestro.offer.patience`` by default.
+        store : str, optional
+            A local path or an URL such as ``s3://bucket/prefix``, which everyone sees: the data
+            lives there, and takes no memory of the pool. It is read there by whoever demands it,
+            and deleted when it leaves the pool.
 
         Raises
         ------
@@ -150,10 +157,12 @@ class Cdo(Handle):
             If a required attribute is not set, and ``maestro.schemas.missing`` is to refuse that.
         PoolFullError
             If no node has room, and none comes in time; it says who holds the most.
+        StoreError
+            If the store cannot be written to.
         LifecycleError
             If it is not the turn of an offer.
         """
-        return self._link.run(self._offer, data, timeout)
+        return self._link.run(self._offer, data, timeout, store)
 
     def demand(self, timeout: float | None = None, region: Sequence[slice] | None = None) -> Any:
         """Get the data, in the layout that this handle declared; it may be offered later.
@@ -298,10 +307,12 @@ class Cdo(Handle):
             "members": [],
         }
 
-    async def _offer(self, data: Any, timeout: float | None = None) -> None:
+    async def _offer(
+        self, data: Any, timeout: float | None = None, store: str | None = None
+    ) -> None:
         patience = get_seconds("offer.patience") if timeout is None else timeout
         self._life.check("offer")
-        given = await self._given(data)
+        given = await self._given(data, store)
         async with self._turn("offer") as first:
             self._schemas.miss(self._missing)
             answer = await self._link.call(
@@ -320,26 +331,40 @@ class Cdo(Handle):
                 await self._link.call("stored", handle=self._handle)
             self._offered(given)
 
-    async def _given(self, data: Any) -> Offering | Chunks:
+    async def _given(self, data: Any, store: str | None = None) -> Given:
         """What is offered, if it is as declared."""
+        if isinstance(data, Stored):
+            return self._stored(data)
         if is_dask_array(data):
             stated = self.name, data, self.distribution, self.dtype, self.rank
             return await chunks_of(self._link.client, *stated)
-        return self._offering(data)
+        given = self._offering(data)
+        return given if store is None else Lodged.of(self.name, given, store)
 
-    async def _bring(self, given: Offering | Chunks, answer: dict[str, Any]) -> None:
+    def _stored(self, data: Stored) -> Stored:
+        declared = self.distribution, self.dtype
+        for word, given, expected in zip(
+            ("distribution", "dtype"), (data.distribution, data.dtype), declared, strict=True
+        ):
+            if expected is not None and given != expected:
+                raise InconsistentError(
+                    f"CDO {self.name!r}: {word} {given} was given, expected {expected}"
+                )
+        return data
+
+    async def _bring(self, given: Given, answer: dict[str, Any]) -> None:
         """Bring it to the nodes that the manager chose."""
         source = self._source(given, answer)
         if source is not None:
             await given.bring(self._link.client, self._link.ways, source, answer["nodes"])
 
-    def _source(self, given: Offering | Chunks, answer: dict[str, Any]) -> transfer.Source | None:
+    def _source(self, given: Given, answer: dict[str, Any]) -> transfer.Source | None:
         """What is offered; None for a CDO without data."""
         if given.distribution is None or given.dtype is None:
             return None
         return transfer.Source(self.name, answer["version"], given.distribution, given.dtype)
 
-    def _offered(self, given: Offering | Chunks) -> None:
+    def _offered(self, given: Given) -> None:
         """It is in the pool."""
         self.distribution, self.dtype = given.distribution, given.dtype
         if isinstance(given, Offering):

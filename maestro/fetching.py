@@ -20,8 +20,9 @@ import numpy as np
 from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
 from maestro.buffers import keep_freed_memory
-from maestro.errors import DataLostError
+from maestro.errors import DataLostError, StoreError
 from maestro.lanes import so_many
+from maestro.locations import Location, is_location
 from maestro.network import Network, Terms, terms
 from maestro.offload import SMALL, compiled, off_loop
 from maestro.onhost import Displaced, Found, Moved, fill, locate, worth_mapping
@@ -29,6 +30,8 @@ from maestro.packing import Slab
 from maestro.pulling import Request
 from maestro.report import Transfer
 from maestro.shares import Share, Source, by_node, shares
+from maestro.stores.reading import fill as read
+from maestro.stores.reading import located
 from maestro.ways import Ways
 from maestro.whole import fetch_whole
 
@@ -144,7 +147,8 @@ class _Fetch:
         if len(mapped.pairs):
             jobs.append(partial(self._retried, mapped, partial(self._read, found), tries))
         for share in streamed:
-            jobs.append(partial(self._retried, share, partial(self._pull, where), tries))
+            work = self._read_store if is_location(share.node) else partial(self._pull, where)
+            jobs.append(partial(self._retried, share, work, tries))
         await so_many(lanes, jobs)
 
     async def _retried(
@@ -188,12 +192,32 @@ class _Fetch:
         async for moved in fill(name, self.way, share.pairs, found, self.parts, mappings, quick):
             self.tally.moved(moved, found)
 
+    async def _read_store(self, share: Share) -> None:
+        """Read a share from the store that it is in, object by object."""
+        name, location = self.source.name, Location.of(share.node)
+        try:
+            array = await off_loop(
+                False, located, location, self.source.distribution, self.source.dtype
+            )
+            incoming = {target: self.way.incoming(target) for target in share.targets}
+            for rank in np.unique(share.pairs[:, 1]).tolist():
+                targets = share.pairs[share.pairs[:, 1] == rank, 0].tolist()
+                wanted = [(t, self.parts[t], incoming[t].pieces(rank)) for t in targets]
+                number = 0 if location.whole else rank
+                memory = self.ways.memory
+                moved = await off_loop(False, read, array, number, wanted, memory.empty)
+                for target, nbytes, seconds in moved:
+                    self.tally.read(share.node, Moved(target, rank, nbytes, seconds))
+        except StoreError as error:
+            raise StoreError(f"CDO {name!r}: {error}") from None
+
     async def _locate(self, given: Sequence[Share], where: Whereabouts) -> dict[int, Found]:
         """The source ranks' parts that this program can map."""
         layout, dtype = self.source.distribution, self.source.dtype
         ranks = {
             s.node: worth_mapping(layout, dtype.itemsize, np.unique(s.pairs[:, 1]).tolist())
             for s in given
+            if not is_location(s.node)
         }
         near = await self.ways.on_this_host(node for node, large in ranks.items() if large)
 
@@ -248,6 +272,10 @@ class _Tally:
         """Take down what was read where it lies."""
         for pair in batch:
             self._note(found[pair.source].node, "host", pair, pair.seconds)
+
+    def read(self, node: str, moved: Moved) -> None:
+        """Take down what was read from a store."""
+        self._note(node, "store", moved, moved.seconds)
 
     def left_of(self, share: Share) -> Share:
         """What of a share has not come, or not completely; that is forgotten, to come anew."""

@@ -9,12 +9,11 @@ from typing import Any
 from maestro.bundles import Brought, bring, fetch
 from maestro.cdo import Cdo
 from maestro.config import get_seconds
-from maestro.daskarrays import Chunks
 from maestro.errors import InconsistentError, LifecycleError
 from maestro.handle import Handle
 from maestro.lifecycle import Together
 from maestro.link import Link
-from maestro.offering import Offering
+from maestro.offering import Given, Offering
 from maestro.report import Report
 from maestro.schemas import Schemas
 from maestro.taking import Found, Wanted, in_time, sizes, take
@@ -214,9 +213,7 @@ class Group(Handle):
                 f"group {self.name!r}: data of {', '.join(map(repr, strange))} was given, expected"
                 f" some of its members: {', '.join(repr(cdo.name) for cdo in cdos) or 'none'}"
             )
-        given: dict[Handle, Offering | Chunks] = {
-            cdo: await cdo._given(data.get(cdo.name)) for cdo in cdos
-        }
+        given: dict[Handle, Given] = {cdo: await cdo._given(data.get(cdo.name)) for cdo in cdos}
         async with self._turn("offer") as first:
             self._schemas.miss(text for each in handles for text in each._missing)
             answers = await self._link.call(
@@ -236,12 +233,12 @@ class Group(Handle):
             for cdo in cdos:
                 cdo._offered(given[cdo])
 
-    async def _bring(self, members: Mapping[Cdo, tuple[Offering | Chunks, Any]]) -> None:
+    async def _bring(self, members: Mapping[Cdo, tuple[Given, Any]]) -> None:
         """Bring what is small together, and then the rest, one by one."""
         small: dict[Cdo, Brought] = {}
         for cdo, (given, answer) in members.items():
             source = cdo._source(given, answer)
-            if source is not None and isinstance(given, Offering) and not given.lent:
+            if source is not None and isinstance(given, Offering) and not given.near:
                 small[cdo] = Brought(source, answer["nodes"], given.parts)
         left = await bring(self._link.ways, list(small.values()))
         for cdo, (given, answer) in members.items():

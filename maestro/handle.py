@@ -16,9 +16,8 @@ from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
 
 if TYPE_CHECKING:
-    from maestro.daskarrays import Chunks
     from maestro.group import Group
-    from maestro.offering import Offering
+    from maestro.offering import Given
 
 __all__ = ["Handle"]
 
@@ -122,7 +121,7 @@ class Handle:
         """Fix the attributes; what is said of the handle."""
         raise NotImplementedError
 
-    def _asking(self, given: Offering | Chunks | None) -> dict[str, Any]:
+    def _asking(self, given: Given | None) -> dict[str, Any]:
         """What is said of an offer."""
         layout: dict[str, Any] = {"distribution": None, "dtype": None}
         if given is not None and given.distribution is not None:

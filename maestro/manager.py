@@ -12,6 +12,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from distributed import Scheduler
@@ -21,6 +22,7 @@ from maestro import messages as m
 from maestro.config import get_number, get_seconds
 from maestro.errors import MaestroError
 from maestro.lines import Lines
+from maestro.locations import is_location, is_owned
 from maestro.node import NodePlugin
 from maestro.registry import Registry
 from maestro.subscriptions import Subscriptions
@@ -135,12 +137,24 @@ class Manager:
         self.carry_out(m.Tick())
 
     async def _free(self, parts: m.Free) -> None:
+        if is_location(parts.node):
+            await self._clear(parts)
+            return
         try:
             await self.scheduler.rpc(parts.node).maestro_free(
                 version=parts.version, ranks=parts.ranks, settled=parts.settled
             )
         except OSError:  # the node is gone, and what it held with it
             logger.info("Node %s went before it could drop version %d", parts.node, parts.version)
+
+    async def _clear(self, parts: m.Free) -> None:
+        """Have a node, whichever, clear away what the pool has in a store."""
+        if not is_owned(parts.node):
+            return
+        for node in list(self.registry.ledger.nodes):
+            with suppress(OSError):  # then another one
+                await self.scheduler.rpc(node).maestro_clear(location=parts.node)
+                return
 
     def enlist_soon(self, worker: str) -> None:
         """Make a worker a node as soon as it listens.

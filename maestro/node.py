@@ -10,7 +10,8 @@ import asyncio
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,28 @@ from distributed.comm.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
+from layouts.tiled import AnyArray
 from maestro import bundles
 from maestro.arena import Arena, default_parent, reap
 from maestro.bringing import Delivery, Taking, take_at_once
 from maestro.buffers import Buffers, keep_freed_memory
 from maestro.config import get_bytes, get_number, get_path
-from maestro.errors import MaestroError, PoolFullError, ProtocolError, to_wire
+from maestro.errors import (
+    DataLostError,
+    MaestroError,
+    PoolFullError,
+    ProtocolError,
+    StoreError,
+    to_wire,
+)
 from maestro.footprint import Footprint
 from maestro.holdings import Arrival, Holdings
+from maestro.locations import Location
 from maestro.offload import off_loop
+from maestro.payload import as_part
 from maestro.pulling import Giving, Request
 from maestro.spilling import Spill
+from maestro.stores.store import open_store
 from maestro.ways import Ways
 from maestro.whole import bytes_of, is_request
 
@@ -92,6 +104,7 @@ class Node:
         self._worker = worker
         self._closed = False
         worker.handlers.update(
+            maestro_clear=self.clear,
             maestro_enlist=self.enlist,
             maestro_hello=self.hello,
             maestro_free=self.free,
@@ -261,6 +274,39 @@ class Node:
             except PoolFullError as error:
                 return {"error": to_wire(error)}
             return {"placed": {} if arrival.enter() is not None else placed}
+
+    @asynccontextmanager
+    async def filling(
+        self, delivery: Delivery, dtype: np.dtype[Any]
+    ) -> AsyncIterator[dict[int, AnyArray]]:
+        """Parts for a task of this worker to fill; once it has, they are held.
+
+        Raises
+        ------
+        DataLostError
+            If they are not expected any more.
+        """
+        layout = delivery.distribution
+        await self._make_room(delivery)
+        with Arrival(self.holdings, delivery) as arrival:
+            parts: dict[int, AnyArray] = {}
+            for rank in delivery.ranks:
+                memory = await off_loop(False, arrival.allocate, rank)
+                part = parts[rank] = as_part(memory, layout.local_shape(rank), dtype, layout.order)
+                if part.size * part.itemsize < len(memory):
+                    await off_loop(False, memory.fill, 0)  # what pads tiles
+            yield parts
+            missing = arrival.enter()
+        if missing is not None:
+            raise DataLostError(f"rank {missing} is not expected any more")
+
+    async def clear(self, location: str) -> None:
+        """Delete what the pool has in a store."""
+        where = Location.of(location)
+        try:
+            await off_loop(False, lambda: open_store(where.store).delete(where.path))
+        except StoreError as error:
+            logger.warning("What is left at %s: %s", location, error)
 
     async def _make_room(self, coming: Delivery) -> None:
         """Have parts go to the disk for others to come, in a thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from distributed import Client
@@ -18,7 +18,26 @@ from maestro.lending import Lent
 from maestro.messages import dtype_to_wire
 from maestro.ways import Ways
 
-__all__ = ["Offering", "checked_rank", "offering"]
+__all__ = ["Given", "Offering", "checked_rank", "offering"]
+
+
+class Given(Protocol):
+    """What is offered, wherever it is: its layout, and how it comes to the nodes.
+
+    ``near`` says at which nodes some ranks would rather be, or in which store they live.
+    """
+
+    @property
+    def distribution(self) -> Distribution | None: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any] | None: ...  # noqa: D102
+    @property
+    def near(self) -> Mapping[int, str]: ...  # noqa: D102
+
+    async def bring(
+        self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
+    ) -> None:
+        """Bring the parts to their nodes."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class Transfer:
     node : str
         Address of the node that held the source's part.
     transport : str
-        Which way the bytes took: "host", straight from the node's memory, or "network".
+        Which way the bytes took: "host", straight from the node's memory, "network", or "store".
     bytes : int
         Array bytes moved.
     messages : int
@@ -34,6 +34,10 @@ class Transfer:
     bytes: int = 0
     messages: int = 0
     seconds: float = 0.0
+
+
+#: What the ways are called in a line.
+_WAYS = {"host": "on this host", "network": "in messages", "store": "from a store"}
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Report:
 
     def _ways(self) -> str:
         ways = []
-        for transport, words in (("host", "on this host"), ("network", "in messages")):
+        for transport, words in _WAYS.items():
             nbytes = sum(t.bytes for t in self.transfers if t.transport == transport)
             if nbytes:
                 ways.append(f"{nbytes / 1e6:.1f} MB {words}")

@@ -47,6 +47,12 @@ class Share:
         """Bytes in all."""
         return int(self.sizes.sum())
 
+    @property
+    def targets(self) -> list[int]:
+        """The target ranks."""
+        found: list[int] = np.unique(self.pairs[:, 0]).tolist()
+        return found
+
     def of(self, chosen: NDArray[np.bool_]) -> Share:
         """Some of the pairs."""
         return Share(self.node, self.pairs[chosen], self.sizes[chosen])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from layouts.tiled import AnyArray
 from maestro.config import get_seconds
 from maestro.ends import AT_ONCE
+from maestro.locations import is_location
 from maestro.payload import as_bytes
 from maestro.report import Transfer
 from maestro.shares import Source
@@ -87,7 +88,7 @@ async def fetch_whole(
     by_node: dict[str, list[int]] = {}
     for rank in parts:
         node = nodes[rank]
-        if node is None:
+        if node is None or is_location(node):
             return None
         by_node.setdefault(node, []).append(rank)
     if sum(sizes.values()) > AT_ONCE:

@@ -20,6 +20,7 @@ from maestro.commands.keeping import keep
 from maestro.commands.listening import listen
 from maestro.commands.options import set_up_logging
 from maestro.commands.planning import plan
+from maestro.commands.staging import stage
 from maestro.errors import MaestroError
 
 __all__ = ["maestro"]
@@ -51,5 +52,5 @@ def maestro() -> None:
     set_up_logging()
 
 
-for _command in (archive, pool, manager, node, ls, show, report, listen, keep, plan):
+for _command in (archive, stage, pool, manager, node, ls, show, report, listen, keep, plan):
     maestro.add_command(_command)

@@ -16,6 +16,7 @@ from maestro.errors import (
     PoolFullError,
     ProtocolError,
 )
+from maestro.locations import is_location
 from maestro.registry.consumers import try_again
 from maestro.registry.endings import empty, take_out
 from maestro.registry.needs import bind, let_go
@@ -162,8 +163,8 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
         places = _reserve(state, cdo, given, ranks, call.near)
     handle.dtype, handle.distribution = given.dtype, given.distribution
     for rank in ranks:
-        size = given.part_size(rank)
         place = places.get(rank)
+        size = 0 if is_location(place) else given.part_size(rank)  # bytes of a node
         version.slots[rank] = Slot(call.app, call.handle, place, size, needs=handle.depends)
     if version.stage is not Stage.OVER:
         if cdo.current is None:
@@ -264,7 +265,8 @@ def _reserve(
 ) -> dict[int, str]:
     if given.distribution is None:
         return {}
-    sizes = {rank: given.part_size(rank) for rank in ranks}
+    located = {rank: near[rank] for rank in ranks if is_location(near.get(rank))}
+    sizes = {rank: given.part_size(rank) for rank in ranks if rank not in located}
     places = state.ledger.reserve(sizes, near)
     if places is None:
         room = str(state.ledger) or "no node has joined: start a Dask worker"
@@ -272,7 +274,7 @@ def _reserve(
             f"CDO {cdo.name!r}: no room for {len(ranks)} parts of {sum(sizes.values())} bytes"
             f" in all, the largest of {max(sizes.values())}; {room}{_holders(state)}"
         )
-    return places
+    return {**places, **located}
 
 
 def _holders(state: State) -> str:

@@ -115,13 +115,15 @@ class Form:
             return None
         if not isinstance(self.layout.order, Tiled):
             return self.order
-        shape, cut = self.layout.local_shape(rank), False
+        shape = self.layout.local_shape(rank)
+        cut: list[int] = []
         for axis in reversed(slowest_first(self.order, len(shape))):
             chunk, n = self.chunks[axis], shape[axis]
             if chunk != (1 if cut else n) and (cut or n % chunk):
                 return None
-            cut = cut or chunk != n
-        return self.order
+            if chunk != n:
+                cut.append(axis)
+        return self.order if cut == sorted(cut, reverse=True) else None  # chunks are in C order
 
     def metadata(
         self, attributes: Mapping[str, Any], dimensions: Sequence[str] | None = None

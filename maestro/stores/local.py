@@ -151,6 +151,10 @@ class LocalStore:
         """Remove a directory with all in it."""
         with explained(self.url, f"{prefix} cannot be deleted"), suppress(FileNotFoundError):
             shutil.rmtree(self.root / prefix)
+        with suppress(OSError):  # as in an object store, where nothing is below it
+            parent = (self.root / prefix).parent
+            if parent != self.root:
+                parent.rmdir()
 
     def zarr(self) -> Any:
         """The zarr library's."""

@@ -82,18 +82,28 @@ class StoredArray:
             _ = array.opened
             return array
         try:
-            metadata = json.loads(content)
-            if metadata["node_type"] != "array":
-                raise ValueError(f"it is a {metadata['node_type']}")
-            array = cls(store, path, metadata, None)
-            ours = (metadata.get("attributes") or {}).get("maestro")
-            if ours is not None:
-                array.complete, array.kept = True, dtype_from_wire(ours["dtype"])
-            array.form = Form.of(metadata, array.dtype)
+            return cls.of(store, path, json.loads(content))
         except (ValueError, KeyError, TypeError, SyntaxError) as error:
             raise StoreError(
                 f"store {store.url}: {path!r} is no array that can be read: {error}"
             ) from None
+
+    @classmethod
+    def of(cls, store: Store, path: str, metadata: Mapping[str, Any]) -> StoredArray:
+        """The array whose metadata are these.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError, SyntaxError
+            If they are no array's.
+        """
+        if metadata["node_type"] != "array":
+            raise ValueError(f"it is a {metadata['node_type']}")
+        array = cls(store, path, metadata, None)
+        ours = (metadata.get("attributes") or {}).get("maestro")
+        if ours is not None:
+            array.complete, array.kept = True, dtype_from_wire(ours["dtype"])
+        array.form = Form.of(metadata, array.dtype)
         return array
 
     @property

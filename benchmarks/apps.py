@@ -88,7 +88,8 @@ class _Manager:
 
 def _be_manager(line: Connection, number: int) -> None:
     async def main() -> None:
-        async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+        options = {"dashboard": False, "preload": ["maestro.preload"]}
+        async with Scheduler(host="127.0.0.1", port=0, **options) as scheduler:
             loop = asyncio.get_running_loop()
             await asyncio.to_thread(serve, line, _Manager(loop, scheduler))
 

@@ -45,7 +45,7 @@ from measure import Timing, in_units, machine, table
 from layouts import Block, Distribution
 from maestro import connect as join
 from maestro.config import get_bytes
-from maestro.transfer import Source, fetch
+from maestro.transfer import Source, Whereabouts, fetch
 
 SPAWN = multiprocessing.get_context("spawn")
 SIZES = [1 << power for power in range(18, 27, 2)]
@@ -155,7 +155,8 @@ def contenders(
         async def bring() -> None:
             link = app._link
             parts = {1: part}
-            await fetch(link.ways, what, named.nodes, target, parts, lambda rank: None)
+            where = Whereabouts(named.nodes)
+            await fetch(link.ways, what, where, target, parts, lambda rank: None)
             if number_of_runs[target] == 0:
                 numbering.check(target, 1, part)
             number_of_runs[target] += 1

@@ -25,11 +25,16 @@ from maestro.lines import Lines
 from maestro.locations import is_location, is_owned
 from maestro.node import NodePlugin
 from maestro.registry import Registry
+from maestro.selectors import Selector
 from maestro.subscriptions import Subscriptions
 
 __all__ = ["ManagerPlugin"]
 
 logger = logging.getLogger("maestro.manager")
+
+#: A selector that has all there can be in one: reading it loads what reads selectors, which would
+#: keep the first subscriber's manager from everything else for half a second.
+_ANY = '(and (a = 1) (b ~= "c") (d > 2026-01-01T00:00:00Z))'
 
 #: How long a worker may take to become a node before the manager goes on without it, in seconds.
 ENLIST = 10.0
@@ -49,6 +54,7 @@ class ManagerPlugin(SchedulerPlugin):
             manager = scheduler.extensions["maestro"] = self._manager = Manager(scheduler)
             for worker in list(scheduler.workers):
                 manager.enlist_soon(worker)
+            await asyncio.to_thread(Selector, _ANY)
         await manager.ready()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -95,6 +96,9 @@ def test_command_line_deployments(tmp_path, scheduler, worker):
         if scheduler:  # a preloaded manager knows its nodes before any app comes
             with Client(address, set_as_default=False) as client:
                 until(lambda: len(client.run_on_scheduler(_nodes)) == 2)
+                frozen, ready = client.run_on_scheduler(_settled)
+                assert frozen > 10_000, "collections leave alone what is there from the start"
+                assert ready, "the first selector is read without loading anything"
         assert len({transfer.node for transfer in exchange(address).transfers}) == 2
 
 
@@ -264,6 +268,10 @@ def test_tls_for_an_embedded_pool():
         assert app.address.startswith("tls://")
         app.offer("x", ARRAY)
         assert np.array_equal(app.demand("x"), ARRAY)
+
+
+def _settled():
+    return gc.get_freeze_count(), "lark" in sys.modules and "re2" in sys.modules
 
 
 def _nodes(dask_scheduler):

@@ -79,6 +79,7 @@ WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
 RUNS_AHEAD, STRETCH = 2048, 512  # bytes: how far, and how many at a time, runs are asked for
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
+DIRECT = 4  # bytes: bundles of narrower elements do not fit into registers
 MOST_AXES = 64  # NumPy's own limit
 WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
 
@@ -234,15 +235,21 @@ def fence(typingctx):
     return types.none(), codegen
 
 
-@intrinsic
-def bundle(typingctx, element):
-    """Rows that :func:`transpose` takes at a time (0: there is no such code)."""
-    width = WIDTHS[element]
+def _constant(value):
+    """A number that follows from the width of an element, known where its loops are compiled."""
 
-    def codegen(context, builder, sig, args):
-        return ir.Constant(INDEX, LINE // width if width else 0)
+    @intrinsic
+    def constant(typingctx, element):
+        def codegen(context, builder, sig, args):
+            return ir.Constant(INDEX, value(WIDTHS[element]))
 
-    return types.int64(element), codegen
+        return types.int64(element), codegen
+
+    return constant
+
+
+# Rows that are transposed at a time (0: there is no such code).
+bundle = _constant(lambda width: LINE // width if width else 0)
 
 
 @intrinsic
@@ -256,14 +263,38 @@ def transpose(typingctx, element, stage, source, rows, row):
 
     def codegen(context, builder, sig, args):
         _, stage, source, table, row = args
-        if width:
+        if width >= DIRECT:
             lines = _lines(builder, width, source, table, row)
             for m, column in enumerate(_transposed(builder, lines, LANE // width)):
                 place = _pointer(builder, stage, column.type, m * PITCH)
                 builder.store(column, place, align=LINE)
+        elif width:
+            starts = list(_starts(builder, source, table, row, LINE // width))
+            _stage_lanes(builder, width, stage, starts)
         return context.get_dummy_value()
 
     return types.none(element, *[types.int64] * 4), codegen
+
+
+def _stage_lanes(builder, width, stage, starts):
+    """The same lane by lane, of half a bundle at a time.
+
+    Two lanes of rows lie side by side, so that what has to be interleaved fits into sixteen
+    registers.
+    """
+    kind, group = _vector(width, LANE), LANE // width
+    join = _mask(range(2 * kind.count))
+    for first in range(0, len(starts), 2 * group):
+        for at in range(0, LINE, LANE):
+            lanes = [
+                builder.load(_pointer(builder, start, kind, at), align=1)
+                for start in starts[first : first + 2 * group]
+            ]
+            pairs = zip(lanes[:group], lanes[group:], strict=True)
+            values = [builder.shuffle_vector(a, b, join) for a, b in pairs]
+            for m, column in enumerate(_interleaved(builder, values, 2)):
+                offset = (at // width + m) * PITCH + first * width
+                builder.store(column, _pointer(builder, stage, column.type, offset), align=LANE)
 
 
 @intrinsic
@@ -277,8 +308,8 @@ def transpose_past(typingctx, element, target, columns, column, source, rows, ro
 
     def codegen(context, builder, sig, args):
         _, target, places, first, source, table, row = args
-        if width:
-            places = _starts(builder, width, target, places, first)
+        if width >= DIRECT:
+            places = _starts(builder, target, places, first, LINE // width)
             lines = _lines(builder, width, source, table, row)
             columns = _transposed(builder, lines, LANE // width)
             for to, column in zip(places, columns, strict=True):
@@ -288,17 +319,17 @@ def transpose_past(typingctx, element, target, columns, column, source, rows, ro
     return types.none(element, *[types.int64] * 6), codegen
 
 
-def _starts(builder, width, address, table, first):
-    """The address plus, one by one, as many entries of a table as elements fit in a line."""
+def _starts(builder, address, table, first, count):
+    """The address plus, one by one, so many entries of a table."""
     entries = builder.gep(_pointer(builder, table, INDEX), [first])
-    for k in range(LINE // width):
+    for k in range(count):
         yield builder.add(address, builder.load(builder.gep(entries, [ir.Constant(INDEX, k)])))
 
 
 def _lines(builder, width, source, table, row):
     """A line of each row of a bundle, as vectors."""
     kind = _vector(width, LINE)
-    starts = _starts(builder, width, source, table, row)
+    starts = _starts(builder, source, table, row, LINE // width)
     return [builder.load(_pointer(builder, start, kind), align=1) for start in starts]
 
 
@@ -315,14 +346,10 @@ def _transposed(builder, lines, group):
     push each other out. First log2 rounds of interleaving put `group` rows of one column side by
     side in each lane; then lanes change places between groups.
     """
-    low, high = _interleaving(lines[0].type.count // LANES)
-    groups = []
-    for first in range(0, len(lines), group):
-        values = lines[first : first + group]
-        for _ in range(group.bit_length() - 1):
-            pairs = zip(values[: group // 2], values[group // 2 :], strict=True)
-            values = [builder.shuffle_vector(a, b, m) for a, b in pairs for m in (low, high)]
-        groups.append(values)
+    groups = [
+        _interleaved(builder, lines[first : first + group], LANES)
+        for first in range(0, len(lines), group)
+    ]
     found = [_lanes_exchanged(builder, lanes) for lanes in zip(*groups, strict=True)]
     return [column for lane in zip(*found, strict=True) for column in lane]
 
@@ -341,14 +368,19 @@ def _lanes_exchanged(builder, values):
     return [chosen(x, y, four) for x, y in ends for four in ((0, 2, 4, 6), (1, 3, 5, 7))]
 
 
-def _interleaving(count):
-    """Masks that interleave the lower, and the upper, halves of each lane of two registers."""
+def _interleaved(builder, values, lanes):
+    """Rows as columns, within each of so many lanes."""
+    count = values[0].type.count // lanes
     low, high = [], []
-    for lane in range(0, LANES * count, count):
+    for lane in range(0, lanes * count, count):
         for i in range(lane, lane + count // 2):
-            low += [i, i + LANES * count]
-            high += [i + count // 2, i + count // 2 + LANES * count]
-    return _mask(low), _mask(high)
+            low += [i, i + lanes * count]
+            high += [i + count // 2, i + count // 2 + lanes * count]
+    half, masks = len(values) // 2, (_mask(low), _mask(high))
+    for _ in range(len(values).bit_length() - 1):
+        pairs = zip(values[:half], values[half:], strict=True)
+        values = [builder.shuffle_vector(a, b, m) for a, b in pairs for m in masks]
+    return values
 
 
 @intrinsic
@@ -497,7 +529,7 @@ def march_bundles(
             to = stage + (i - low) * itemsize
             transpose(element, to, start, rows, i)
             i += count
-        for m in range(LINE // itemsize):
+        for m in range(count):
             to = target + entry(columns, j + m)
             if size:
                 at = done + (-to & (LINE - 1)) if stream and done else done
@@ -512,10 +544,10 @@ def march_bundles(
                 for at in range(0, strip, 2 * LINE):
                     copy_pair(to + done + at, begin + at)
         if heads:
-            for m in range(LINE // itemsize):
+            for m in range(count):
                 to = target + entry(columns, j + m)
-                put(to, stage + m * PITCH, -to & (LINE - 1), 0, 0)
-        j += LINE // itemsize
+                put(to, stage + m * PITCH, -to & (LINE - 1), False, 0)
+        j += count
 
 
 @kernel
@@ -523,15 +555,15 @@ def march(target, source, itemsize, rows, columns, low, high, width, done, modes
     """`march_bundles` by the size of the element."""
     apart()
     if itemsize == 8:
-        march_bundles(U8, target, source, 8, rows, columns, low, high, width, done, modes, room)
+        march_bundles(U8, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
     elif itemsize == 4:
-        march_bundles(U4, target, source, 4, rows, columns, low, high, width, done, modes, room)
+        march_bundles(U4, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
     elif itemsize == 2:
-        march_bundles(U2, target, source, 2, rows, columns, low, high, width, done, modes, room)
+        march_bundles(U2, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
     elif itemsize == 1:
-        march_bundles(U1, target, source, 1, rows, columns, low, high, width, done, modes, room)
+        march_bundles(U1, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
     elif itemsize == 16:
-        march_bundles(U16, target, source, 16, rows, columns, low, high, width, done, modes, room)
+        march_bundles(U16, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
 
 
 @kernel
@@ -701,7 +733,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                     stream != 0,
                     heads,
                     size if last else 0,
-                    lined and not heads and not last,
+                    lined and not heads and not last and itemsize >= DIRECT,
                     ahead,
                     height,
                 ),

@@ -81,7 +81,8 @@ RUNS_AHEAD, STRETCH = 2048, 512  # bytes: how far, and how many at a time, runs 
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
 DIRECT = 4  # bytes: bundles of narrower elements do not fit into registers
 MOST_AXES = 64  # NumPy's own limit
-WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + 8 * 5 * MOST_AXES
+PACK = LINE * (PITCH + 1)  # bytes: as many columns as a line has bytes, and what was left over
+WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + PACK + 8 * 5 * MOST_AXES
 
 INDEX = ir.IntType(64)
 
@@ -442,7 +443,7 @@ def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room
     are not dense in the source, come one by one.
     """
     apart()
-    stage, shelf, lines = room
+    stage, shelf, lines, _ = room
     count = bundle(element)
     if step != itemsize or columns * itemsize <= LANE:
         for m in range(columns):
@@ -555,15 +556,25 @@ def march(target, source, itemsize, rows, columns, low, high, width, done, modes
     """`march_bundles` by the size of the element."""
     apart()
     if itemsize == 8:
-        march_bundles(U8, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_bundles(
+            U8, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+        )
     elif itemsize == 4:
-        march_bundles(U4, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_bundles(
+            U4, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+        )
     elif itemsize == 2:
-        march_bundles(U2, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_bundles(
+            U2, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+        )
     elif itemsize == 1:
-        march_bundles(U1, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_bundles(
+            U1, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+        )
     elif itemsize == 16:
-        march_bundles(U16, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_bundles(
+            U16, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+        )
 
 
 @kernel
@@ -757,6 +768,51 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         done += strip
 
 
+@kernel
+def packed(target, source, itemsize, rows, height, width, steps, room):
+    """Copy a rectangle whose columns lie side by side in the target, past the caches.
+
+    Short columns end within lines, which can't be streamed in parts: so columns are put together
+    first, and what does not fill a line yet stays for the next ones. Arguments as of `staged`.
+    """
+    apart()
+    stage, pack, size = room[0], room[3], height * itemsize
+    batch, pitch = TILE, np.int64(WIDE_PITCH)
+    if itemsize <= LANE and itemsize & (itemsize - 1) == 0:
+        batch, pitch = LINE // itemsize, np.int64(PITCH)
+    begin = end = target & (LINE - 1)  # of what lies in the pack; it begins with a whole line
+    line = target - begin
+    number = np.int64(0)
+    for j in range(0, width, batch):
+        n = min(batch, width - j)
+        ask_wide(source, itemsize, rows, height, width, number * batch, batch)
+        number += 1
+        fill(source + j * steps[1], itemsize, rows, np.int64(0), height, n, steps[1], room)
+        for m in range(n):
+            copy_short(pack + end, stage + m * pitch, size)
+            end += size
+        whole = end & -LINE
+        put(line + begin, pack + begin, whole - begin, True, 0)
+        copy_short(pack, pack + whole, LINE)
+        line, begin, end = line + whole, np.int64(0), end - whole
+    copy_short(line + begin, pack + begin, end - begin)
+
+
+@kernel
+def ask_wide(source, itemsize, rows, height, width, j, batch):
+    """Prefetch part of what follows batch `j` of a rectangle, four lines of a row at a time.
+
+    A few dozen rows that lie far apart are read twice as fast so as line by line.
+    """
+    apart()
+    turn = j // batch & 3
+    start = (j - turn * batch + 4 * batch) * itemsize
+    end = min(start + 4 * batch * itemsize, width * itemsize)
+    for k in range(height * turn // 4, height * (turn + 1) // 4):
+        for at in range(start, end, LINE):
+            prefetch(source + entry(rows, k) + at)
+
+
 @part
 def runs(target, source, itemsize, stream, axes, base):
     """The inner loop over one axis: each piece is a run."""
@@ -800,6 +856,8 @@ def rectangle(target, source, itemsize, rows, columns, height, width, steps, str
         for j in range(width):
             to, start = target + entry(columns, j), source + j * steps[1]
             strided(to, start, height, itemsize, steps[2], itemsize)
+    elif stream and size <= PITCH and steps[3] == size and steps[1] == itemsize:
+        packed(target, source, itemsize, rows, height, width, steps, room)
     else:
         past = stream if size >= STRIP else 0
         staged(target, source, itemsize, rows, columns, height, width, steps, past, room)
@@ -848,14 +906,16 @@ def _move_product(
     """
     axes, base = carray(axes_at, (rows, COLUMNS)), carray(base_at, (3, columns))
     outer = axes.shape[0] - inner
-    # Stage and shelf from a line on, the table of where the shelf's rows start, and the odometer.
+    # Stage and shelf from a line on, the table of where the shelf's rows start, the pack, and the
+    # odometer.
     stage = (workspace() + LINE - 1) & -LINE
-    room = (stage, stage + STAGE, stage + STAGE + SHELF)
+    lines = stage + STAGE + SHELF
+    room = (stage, stage + STAGE, lines, lines + 8 * SHELF // LINE)
     for k in range(SHELF // LINE):
         assign(room[2], k, k * LINE)
     # Per outer axis: next piece, indices done and indices in this piece, and the address of both
     # sides with all axes further out added in.
-    state = room[2] + 8 * SHELF // LINE
+    state = room[3] + PACK
     for k in range(3):
         assign(state, k, 0)
     k = 0

@@ -782,11 +782,10 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
         batch, pitch = LINE // itemsize, np.int64(PITCH)
     begin = end = target & (LINE - 1)  # of what lies in the pack; it begins with a whole line
     line = target - begin
-    number = np.int64(0)
-    for j in range(0, width, batch):
+    for k in range((width + batch - 1) // batch):  # a step that may be 0 would have to be reported
+        j = k * batch
         n = min(batch, width - j)
-        ask_wide(source, itemsize, rows, height, width, number * batch, batch)
-        number += 1
+        ask_wide(source, itemsize, rows, height, width, j, batch)
         fill(source + j * steps[1], itemsize, rows, np.int64(0), height, n, steps[1], room)
         for m in range(n):
             copy_short(pack + end, stage + m * pitch, size)

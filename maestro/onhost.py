@@ -31,7 +31,7 @@ from maestro.offload import off_loop
 from maestro.payload import as_bytes, as_part
 from maestro.ways import Ways
 
-__all__ = ["Displaced", "Found", "Moved", "fill", "locate", "put", "worth_mapping"]
+__all__ = ["Displaced", "Found", "Moved", "fill", "is_there", "locate", "put", "worth_mapping"]
 
 #: Bytes after which those who wait hear which parts are complete.
 NEWS = 64 << 20
@@ -216,7 +216,7 @@ async def fill(
     while batch := await off_loop(small, _batch, sequence):
         for source in {each.source for each in batch}:
             part = found[source]
-            if not _is_there(mappings, part):
+            if not is_there(mappings, part):
                 raise Displaced(
                     f"CDO {name!r}: rank {source} was taken away, by node {part.node}, while it"
                     " was read"
@@ -224,7 +224,8 @@ async def fill(
         yield batch
 
 
-def _is_there(mappings: Mappings, part: Found) -> bool:
+def is_there(mappings: Mappings, part: Found) -> bool:
+    """Whether a part is still where it was found: so what was read since then is of it."""
     try:
         return mappings.generation(part.path) == part.generation
     except OSError:  # the segment is gone, and its mapping was let go

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from layouts.orders import Order, Tiled, slowest_first
 from layouts.tiled import AnyArray, TiledArray
 
-__all__ = ["as_bytes", "as_part", "element", "message_order"]
+__all__ = ["as_bytes", "as_part", "box_bytes", "element", "message_order"]
 
 
 def element(itemsize: int) -> np.dtype[Any]:
@@ -35,6 +35,27 @@ def as_bytes(array: AnyArray, order: Order) -> NDArray[np.uint8]:
         return np.empty(0, np.uint8)
     memory = array.transpose(slowest_first(order, array.ndim))
     return memory.reshape(-1).view(np.uint8)
+
+
+def box_bytes(
+    part: AnyArray, box: Sequence[tuple[int, int]], order: str | tuple[int, ...]
+) -> NDArray[np.uint8] | None:
+    """The bytes of a box of a part, if they lie side by side in this order; a view.
+
+    Parameters
+    ----------
+    part : ndarray or TiledArray
+        The part.
+    box : sequence of (int, int)
+        Low and high end along each axis.
+    order : "C", "F" or tuple of int
+        How they are to lie.
+    """
+    if not isinstance(part, np.ndarray) or not part.size:
+        return None
+    inside: Any = (*(slice(*ends) for ends in box), ...)  # a view also without axes
+    place = part[inside].transpose(slowest_first(order, part.ndim))
+    return place.reshape(-1).view(np.uint8) if place.flags.c_contiguous else None
 
 
 def as_part(

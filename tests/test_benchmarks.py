@@ -21,6 +21,7 @@ def run(script, *options, cwd):
     [
         *(("plan_cost.py", []), ("redistribution.py", []), ("network.py", [])),
         *(("events.py", ["--subscribers", "2"]), ("control.py", [])),
+        ("archive.py", ["--fields", "20", "--field-size", "8000"]),
     ],
 )
 def test_benchmark_runs(script, options, tmp_path):

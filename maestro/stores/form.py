@@ -265,20 +265,21 @@ def _extent(distribution: Distribution, axis: int) -> int:
 def _cut(
     extents: Sequence[int], axes: Sequence[int], most: int, exactly: bool = False
 ) -> list[int]:
-    """Cut a box along its slowest axes until it has so few elements; in equal shares if it can be.
+    """Cut a box along its slowest axes until it has so few elements, or one.
 
-    ``exactly``: in none but equal shares.
+    In equal shares, unless these are far smaller than they may be; ``exactly``: also then.
     """
     box = list(extents)
     for axis in axes:
-        size = math.prod(box)
-        if size <= most:
+        if math.prod(box) <= most:
             break
-        shares = min(box[axis], -(-size // max(1, most)))
-        even = [n for n in range(shares, min(box[axis], 2 * shares) + 1) if box[axis] % n == 0]
-        if exactly and not even:
-            even = [n for n in range(shares, box[axis] + 1) if box[axis] % n == 0]
-        box[axis] = -(-box[axis] // (even[0] if even else shares))
+        n, rest = box[axis], math.prod(box) // box[axis]
+        fits = max(1, most // rest)
+        even = next(share for share in range(fits, 0, -1) if n % share == 0)
+        if exactly or 4 * even >= fits:
+            box[axis] = even
+        else:
+            box[axis] = -(-n // -(-n // fits))
     return box
 
 

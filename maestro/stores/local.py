@@ -93,13 +93,14 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def write(self, key: str, content: Bytes) -> None:
+    def write(self, key: str, *content: Bytes) -> None:
         """Write a file; what is left of one that does not get whole is removed."""
         path = self.root / key
         with explained(self.url, f"{key} cannot be written"):
             file = self._open(path, os.O_TRUNC)
             try:
-                _write(file, content)
+                for each in content:
+                    _write(file, each)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(path)

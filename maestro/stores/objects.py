@@ -112,10 +112,11 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
 
-    def write(self, key: str, content: Bytes) -> None:
+    def write(self, key: str, *content: Bytes) -> None:
         """Put an object."""
+        whole: Any = content[0] if len(content) == 1 else b"".join(map(bytes, content))
         with explained(self.url, f"{key} cannot be written", *self._errors):
-            self._api.put(self._objects, key, content)
+            self._api.put(self._objects, key, whole)
 
     def create(self, key: str, content: bytes, replace: bool = False) -> None:
         """Put an object, if none is there."""

@@ -23,7 +23,7 @@ from layouts.orders import slowest_first
 from layouts.tiled import AnyArray, move
 from maestro.errors import StoreError
 from maestro.locations import Location
-from maestro.payload import as_part
+from maestro.payload import as_part, box_bytes
 from maestro.stores.store import open_store
 from maestro.stores.stored import StoredArray
 
@@ -127,22 +127,18 @@ def _fill_directly(array: StoredArray, rank: int, wanted: Sequence[Wanted]) -> b
     if len(wanted) != 1 or (order := array.plain_order(rank)) is None:
         return False
     _, part, pieces = wanted[0]
-    if not isinstance(part, np.ndarray) or not part.size or any(p.count != 1 for p in pieces):
+    if any(p.count != 1 for p in pieces):
         return False
-    boxes = [p.source_extent for p in pieces]
     shape = array.layout.local_shape(rank)
-    axes = slowest_first(order, len(shape))
     offset, inside = 0, False
-    for axis in axes:
-        low, high = boxes[axis]
+    for axis in slowest_first(order, len(shape)):
+        low, high = pieces[axis].source_extent
         if inside and (low, high) != (0, shape[axis]):
             return False
         inside = inside or high - low > 1
         offset = offset * shape[axis] + low
-    box: Any = (*(slice(*p.target_extent) for p in pieces), ...)  # a view also without axes
-    place = part[box].transpose(axes)
-    if not place.flags.c_contiguous:
+    place = box_bytes(part, [p.target_extent for p in pieces], order)
+    if place is None:
         return False
-    memory = place.reshape(-1).view(np.uint8)
-    array.read_into(rank, memory, offset * part.itemsize)
+    array.read_into(rank, place, offset * part.itemsize)
     return True

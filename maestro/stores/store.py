@@ -72,7 +72,7 @@ class Store(Protocol):
     def size(self, key: str) -> int | None:
         """Bytes of an object; None without it."""
 
-    def write(self, key: str, content: Bytes) -> None:
+    def write(self, key: str, *content: Bytes) -> None:
         """Write an object, in place of what is there; it need not be whole if this fails."""
 
     def create(self, key: str, content: bytes, replace: bool = False) -> None:

@@ -171,8 +171,8 @@ class StoredArray:
         rank : int
             Which.
         memory : uint8 array
-            The part of this rank of the layout, as `Form.layout` says it lies; and after it, room
-            for `Form.index`. What pads it is to be zero.
+            The part of this rank of the layout, as `Form.layout` says it lies. What pads it is to
+            be zero.
         """
         form = self.form
         if form is None:
@@ -188,15 +188,7 @@ class StoredArray:
                 self.opened[self._box(rank)] = part
             return
         index = form.index(rank)
-        if index:
-            memory[-len(index) :] = np.frombuffer(index, np.uint8)
-        self.store.write(_join(self.path, key), memory)
-
-    def room(self, rank: int) -> int:
-        """Bytes of memory to write an object from."""
-        if self.form is None:
-            return 0
-        return self.form.nbytes(rank) + len(self.form.index(rank))
+        self.store.write(_join(self.path, key), memory, *([index] if index else []))
 
     def is_plain(self, rank: int) -> bool:
         """Whether an object's bytes can be read as they lie; they are looked at the first time.

@@ -14,9 +14,14 @@ from typing import Any
 
 from distributed import Worker
 
+from layouts import plan
 from maestro import transfer
+from maestro.config import get_seconds
 from maestro.errors import MaestroError, StoreError, to_wire
+from maestro.locations import is_location
 from maestro.offload import off_loop
+from maestro.onhost import is_there, locate, worth_mapping
+from maestro.payload import box_bytes
 from maestro.stores.archive import commit
 from maestro.stores.form import Form
 from maestro.stores.store import open_store
@@ -109,20 +114,46 @@ async def _write_all(worker: Worker, jobs: Sequence[Job]) -> list[dict[str, str]
 async def _write(
     worker: Worker, ways: Ways, turn: asyncio.Semaphore, job: Job, array: StoredArray, rank: int
 ) -> None:
-    layout, source = job.form.layout, job.source
     async with turn:
+        if await _write_in_place(worker, ways, job, array, rank):
+            return
+        layout, source = job.form.layout, job.source
         try:
-            memory = ways.memory.empty(array.room(rank))
+            memory = ways.memory.empty(job.form.nbytes(rank))
         except MemoryError as error:
             raise StoreError(
                 f"CDO {source.name!r}: no memory to write {array.name} from: {error}"
             ) from None
         part = part_of(layout, rank, source.dtype, memory)
-        if part.size * part.itemsize < job.form.nbytes(rank):
+        if part.size * part.itemsize < len(memory):
             await off_loop(False, memory.fill, 0)  # what pads chunks
         where = transfer.Whereabouts(job.nodes)
         await transfer.fetch(ways, source, where, layout, {rank: part}, lambda _: None)
         await _at_desk(worker, job, array.write, rank, memory)
+
+
+async def _write_in_place(
+    worker: Worker, ways: Ways, job: Job, array: StoredArray, rank: int
+) -> bool:
+    """Write an object from where it lies in a node's memory, if it lies there as it is to."""
+    order, layout, source = job.form.plain_order(rank), job.form.layout, job.source
+    incoming = plan(source.distribution, layout).incoming(rank)
+    if order is None or len(incoming) != 1 or is_location(job.nodes[incoming.sources[0]]):
+        return False
+    holder = int(incoming.sources[0])
+    node, pieces = job.nodes[holder], incoming.pieces(holder)
+    large = worth_mapping(source.distribution, source.dtype.itemsize, [holder])
+    if not large or any(p.count != 1 for p in pieces) or not await ways.on_this_host([node]):
+        return False
+    known = source.version, source.distribution, source.dtype, {holder: holder}
+    found = (await locate(ways, node, *known, get_seconds("transfer.silence"))).get(holder)
+    if found is None:
+        return False
+    memory = box_bytes(found.array, [p.source_extent for p in pieces], order)
+    if memory is None:
+        return False
+    await _at_desk(worker, job, array.write, rank, memory)
+    return is_there(ways.mappings, found)  # else it may have been something else
 
 
 async def _at_desk(worker: Worker, job: Job, work: Any, *args: Any) -> None:

@@ -20,6 +20,7 @@ from distributed import Client
 import maestro
 import maestro.stores
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Replicated
+from maestro import transfer
 from maestro.stores.stored import StoredArray
 from tests.maestro.conftest import check
 from tests.maestro.programs import archive
@@ -104,6 +105,28 @@ def test_order_is_kept_in_three_dimensions(app, where, order):
     found = StoredArray.found(maestro.stores.open_store(where), "t2m")
     assert (found.form.order, found.dtype) == (layout.order, np.dtype(">i4"))
     assert np.array_equal(zarr.open_array(where, path="t2m")[...], array)
+
+
+@pytest.mark.parametrize("order", ["C", "F", (1, 2, 0)])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_parts_that_lie_as_they_are_to_are_written_from_where_they_are(
+    app, where, order, in_place, monkeypatch
+):
+    """Cut as the parts are, or their slowest axis: without a copy. Else by way of one."""
+    array = np.arange(40 * 30 * 50, dtype="f8").reshape(40, 30, 50)
+    axis = {"C": 0, "F": 2, (1, 2, 0): 1}[order]
+    grid = [1, 1, 1]
+    grid[axis] = 2
+    fetched = []
+    fetch = transfer.fetch
+    monkeypatch.setattr(transfer, "fetch", lambda *how: fetched.append(how) or fetch(*how))
+    sizes = {"maestro.stores.shard": "120 kB", "maestro.stores.chunk": "40 kB"}
+    kinds = (Block(), Block(), Block()) if in_place else (BlockCyclic(3),) * 3
+    layout = Distribution(array.shape, grid, kinds, order)
+    with dask.config.set(sizes), maestro.Archiver(app, where):
+        offered(app, layout, array).withdraw()
+    assert np.array_equal(zarr.open_array(where, path="t2m")[...], array)
+    assert bool(fetched) != in_place
 
 
 def test_all_sorts_of_cdos(app, where):

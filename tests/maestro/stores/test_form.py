@@ -44,7 +44,7 @@ def write(store, path, form, array):
     stored = StoredArray(store, path, metadata, form, form.dtype)
     plain = Distribution(form.shape)
     for rank in range(form.layout.size):
-        memory = np.zeros(stored.room(rank), np.uint8)
+        memory = np.zeros(form.nbytes(rank), np.uint8)
         part = part_of(form.layout, rank, form.dtype, memory)
         way = plan(plain, form.layout)
         for source, pieces in way.incoming(rank):

@@ -1,0 +1,319 @@
+"""The archiver and the librarian, against zarr's own writing and Dask's own reading.
+
+What bounds them: every byte goes once from memory into the page cache, by the system's copy, into
+pages that it has to find first; with two cores that is bound by both of them, and by what the disk
+is behind with. Reading is one copy out of the page cache, into memory that was touched before.
+
+copy               `np.copyto` of as many bytes, into memory that has been written before.
+bare write         One process writes the bytes to files as large as our objects, and no more.
+zarr               `array[...] = ...` of the same array, from one process's memory: in shards as
+                   ours, or without, in chunks as large as our shards; the better is compared with.
+                   It need not look for empty chunks.
+archive            From an archiver's start, with the CDO in the pool, to the commit.
+  same blocks      each node writes its parts as they lie
+  other blocks     block-cyclic, 100 x 100: what a node writes comes from all of them
+from_zarr          `dask.array.from_zarr(...).persist()` of the same store, on the same workers.
+stage              The librarian, into the pool.
+  as it was        in the distribution of the CDO that was archived
+  columns          in another one, column-major
+
+All take turns, in another order in each round; ratios are medians of the rounds' ratios.
+
+fields             A producer in a process of its own offers and withdraws fields; an archiver is
+                   told, writes and acknowledges each, and each withdraw waits for it. Then a
+                   librarian brings them back, and each is demanded and compared. None may be lost,
+                   none twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import shutil
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import zarr
+from distributed import LocalCluster, wait
+from measure import Timing, available_memory, in_units, machine, table
+
+import maestro
+from layouts import Block, BlockCyclic, Distribution
+from maestro.stores.form import choose
+
+SPAWN = multiprocessing.get_context("spawn")
+NODES, AHEAD, BATCH = 4, 16, 500
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds for the work."""
+    begun = perf_counter()
+    work()
+    return perf_counter() - begun
+
+
+class Whole:
+    """One large array, and all that is done with it; each gives its seconds."""
+
+    def __init__(self, app: Any, folder: Path, side: int) -> None:
+        self.app, self.folder = app, folder
+        shape = side, side
+        self.rows = Distribution(shape, (NODES, 1))
+        self.blocks = Distribution(shape, (2, 2), (BlockCyclic(100), BlockCyclic(100)))
+        self.array = np.arange(side * side, dtype="f8").reshape(shape)
+        self.other = np.ones_like(self.array)
+        self.form = choose(
+            self.rows,
+            self.array.dtype,
+            dask.utils.parse_bytes(dask.config.get("maestro.stores.shard")),
+            dask.utils.parse_bytes(dask.config.get("maestro.stores.chunk")),
+        )
+        self.kept = folder / "kept"
+        self.offered = [
+            app.offer(name, layout.split(self.array), layout)
+            for name, layout in (("rows", self.rows), ("blocks", self.blocks))
+        ]
+        with maestro.Archiver(app, self.kept, '(.maestro.core.cdo.name = "rows")') as archiver:
+            archiver.wait(1)
+        self.same(self.kept, "rows")
+
+    def withdraw(self) -> None:
+        """Take out of the pool what is archived."""
+        for cdo in self.offered:
+            cdo.withdraw()
+            cdo.dispose()
+
+    def same(self, store: Path, name: str) -> None:
+        """Check what is in a store."""
+        found = zarr.open_array(store, path=name, mode="r")
+        step = max(1, len(self.array) // 7)
+        for row in range(0, len(self.array), step):
+            if not np.array_equal(found[row], self.array[row]):
+                raise SystemExit(f"{store}: {name} is not what was archived")
+
+    @contextmanager
+    def place(self) -> Iterator[Path]:
+        """A place for a store, with nothing left to be written to the disk."""
+        where = self.folder / "store"
+        os.sync()
+        try:
+            yield where
+        finally:
+            shutil.rmtree(where, ignore_errors=True)
+
+    def copy(self) -> float:
+        return timed(lambda: np.copyto(self.other, self.array))
+
+    def bare_write(self) -> float:
+        with self.place() as where:
+            where.mkdir()
+            objects = self.array.reshape(self.form.layout.size, -1)
+
+            def write() -> None:
+                for number, content in enumerate(objects):
+                    with open(where / str(number), "wb", buffering=0) as file:
+                        file.write(memoryview(content).cast("B"))
+
+            return timed(write)
+
+    def zarr(self, sharded: bool) -> float:
+        sizes = self.form.shards or self.form.chunks
+        how = {"chunks": self.form.chunks, "shards": sizes} if sharded else {"chunks": sizes}
+        with self.place() as where:
+
+            def write() -> None:
+                array = zarr.create_array(
+                    where,
+                    name="rows",
+                    shape=self.array.shape,
+                    dtype=self.array.dtype,
+                    compressors=None,
+                    config={"write_empty_chunks": True},
+                    **how,
+                )
+                array[...] = self.array
+
+            return timed(write)
+
+    def archive(self, name: str) -> float:
+        with self.place() as where:
+            begun = perf_counter()
+            with maestro.Archiver(
+                self.app, where, f'(.maestro.core.cdo.name = "{name}")'
+            ) as archiver:
+                archiver.wait(1)
+                seconds = perf_counter() - begun
+            self.same(where, name)
+        return seconds
+
+    def from_zarr(self) -> float:
+        os.sync()
+        begun = perf_counter()
+        with self.app.client.as_current():
+            array = da.from_zarr(str(self.kept), component="rows").persist()
+            wait(array)
+        seconds = perf_counter() - begun
+        del array
+        return seconds
+
+    def stage(self, layout: Distribution | None) -> float:
+        os.sync()
+        with maestro.Librarian(self.app, self.kept) as librarian:
+            seconds = timed(lambda: librarian.stage("rows", layout))
+            corner = (slice(0, 3), slice(0, 3))
+            if not np.array_equal(self.app.demand("rows", region=corner), self.array[corner]):
+                raise SystemExit("rows is not what was archived")
+        return seconds
+
+    def writers(self) -> dict[str, Callable[[], float]]:
+        return {
+            "copy": self.copy,
+            "bare write": self.bare_write,
+            "zarr, in shards": lambda: self.zarr(sharded=True),
+            "zarr, without": lambda: self.zarr(sharded=False),
+            "archive, same blocks": lambda: self.archive("rows"),
+            "archive, other blocks": lambda: self.archive("blocks"),
+        }
+
+    def readers(self) -> dict[str, Callable[[], float]]:
+        columns = Distribution(self.rows.shape, (1, NODES), (Block(), Block()), "F")
+        return {
+            "from_zarr": self.from_zarr,
+            "stage, as it was": lambda: self.stage(None),
+            "stage, columns": lambda: self.stage(columns),
+        }
+
+
+def rounds(work: dict[str, Callable[[], float]], repeat: int) -> dict[str, list[float]]:
+    """Seconds of each, all in turn; the first round does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(-1, repeat):
+        for name in Random(number).sample(list(work), len(work)):
+            took = work[name]()
+            if number >= 0:
+                seconds[name].append(took)
+    return seconds
+
+
+def report(seconds: dict[str, list[float]], nbytes: int, references: list[str]) -> None:
+    """Print a table of them, with times as fast as the best of the references."""
+    best = min(references, key=lambda name: statistics.median(seconds[name]))
+
+    def ratio(name: str, reference: str) -> str:
+        pairs = zip(seconds[reference], seconds[name], strict=True)
+        return f"{statistics.median(theirs / ours for theirs, ours in pairs):.2f}"
+
+    rows = []
+    for name, taken in seconds.items():
+        timing = Timing(tuple(taken))
+        rate = f"{nbytes / timing.median / 1e9:.2f}"
+        rows.append([name, f"{timing.median * 1e3:.0f}", timing.spread, rate, ratio(name, best)])
+    print(table(["what", "median ms", "min - max", "GB/s", f"x {best}"], rows), end="\n\n")
+
+
+def produce(address: str, count: int, elements: int) -> None:
+    """Offer and withdraw fields, some at a time."""
+
+    async def main() -> None:
+        turn = asyncio.Semaphore(AHEAD)
+        async with maestro.connect(address, component="producer", asynchronous=True) as app:
+
+            async def one(number: int) -> None:
+                async with turn:
+                    cdo = app.declare(f"field-{number}", attributes={"number": number})
+                    await cdo.offer(np.full(elements, number, "f8"))
+                    await cdo.withdraw()
+                    await cdo.dispose()
+
+            await asyncio.gather(*map(one, range(count)))
+
+    asyncio.run(main())
+
+
+def fields(app: Any, folder: Path, count: int, elements: int) -> None:
+    """Bring many fields through an archive, and print how many a second."""
+    store = folder / "fields"
+    with maestro.Archiver(app, store, "(has number)") as archiver:
+        producer = SPAWN.Process(target=produce, args=(app.address, count, elements))
+        producer.start()
+        archiver.wait(1)
+        begun, before = perf_counter(), len(archiver.saved)
+        archiver.wait(count)
+        archived = (count - before) / (perf_counter() - begun) if count > before else float("nan")
+        producer.join()
+        missed = archiver.missed
+    found: Counter[int] = Counter()
+    begun = perf_counter()
+    names = sorted(f"field-{number}" for number in range(count))
+    with maestro.connect(app.address, component="consumer") as consumer:
+        with maestro.Librarian(app, store) as librarian:
+            if len(librarian) != count:
+                raise SystemExit(f"{len(librarian)} fields are in the archive, of {count}")
+            for first in range(0, count, BATCH):
+                for cdo in librarian.stage_all(names=names[first : first + BATCH]):
+                    number = librarian[cdo.name].attributes["number"]
+                    if np.all(consumer.demand(cdo.name) == number):
+                        found[number] += 1
+                    cdo.withdraw()
+                    cdo.dispose()
+    staged = count / (perf_counter() - begun)
+    lost = [number for number in range(count) if not found[number]]
+    twice = [number for number, times in found.items() if times > 1]
+    if lost or twice or missed or producer.exitcode:
+        raise SystemExit(f"fields failed: lost {lost[:9]}, twice {twice[:9]}, missed {missed[:9]}")
+    print(
+        f"{count} fields of {in_units(elements * 8)}: {archived:.0f} a second into the archive"
+        f" (offered, told, saved, acknowledged, withdrawn), {staged:.0f} a second back (staged,"
+        " demanded, compared, withdrawn); none lost, none twice"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=int, default=16384, help="rows and columns of the array")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds that count; 0 for none")
+    parser.add_argument("--fields", type=int, default=10_000, help="number of fields; 0 for none")
+    parser.add_argument("--field-size", type=int, default=1 << 20, help="bytes of each of them")
+    parser.add_argument("--directory", help="where the stores are; the temporary one by default")
+    options = parser.parse_args()
+    if options.size < 16 or options.size % NODES or options.repeat < 0 or options.fields < 0:
+        parser.error(f"expected a --size of at least 16, a multiple of {NODES}")
+    needed = 7 * options.size**2 * 8
+    if options.repeat and needed > available_memory():
+        parser.error(f"--size {options.size} needs {in_units(needed)} of memory")
+    print(__doc__)
+    print(machine("numpy", "dask", "distributed", "zarr"), end="\n\n")
+    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+    workers = {"n_workers": NODES, "threads_per_worker": 1, "processes": True}
+    with (
+        dask.config.set(quiet),
+        TemporaryDirectory(prefix="maestro-bench-", dir=options.directory) as folder,
+        LocalCluster(**workers, dashboard_address="127.0.0.1:0") as cluster,
+        maestro.connect(cluster, component="bench") as app,
+    ):
+        if options.repeat:
+            whole = Whole(app, Path(folder), options.size)
+            nbytes = whole.array.nbytes
+            print(f"{in_units(nbytes)} in {NODES} nodes; {whole.form.layout.size} objects\n")
+            written = rounds(whole.writers(), options.repeat)
+            report(written, nbytes, ["zarr, in shards", "zarr, without"])
+            whole.withdraw()
+            report(rounds(whole.readers(), options.repeat), nbytes, ["from_zarr"])
+        if options.fields:
+            fields(app, Path(folder), options.fields, max(1, options.field_size // 8))
+
+
+if __name__ == "__main__":
+    main()

@@ -206,8 +206,11 @@ class App:
         data: ArrayLike | Sequence[ArrayLike] | None = None,
         distribution: Distribution | None = None,
         attributes: Mapping[str, Any] | None = None,
+        copies: int | None = None,
     ) -> Any:
         """Declare and offer in one: a whole array, or the parts of a distribution.
+
+        ``copies`` says at how many nodes each part is kept, as for `Cdo.offer`.
 
         Returns
         -------
@@ -215,7 +218,8 @@ class App:
             The handle, to withdraw and dispose of. It need not be kept: what an app has offered
             leaves the pool with the app, once those who require it are served.
         """
-        return self._link.run(self._offer, self.declare(name, distribution, None, attributes), data)
+        cdo = self.declare(name, distribution, None, attributes)
+        return self._link.run(self._offer, cdo, data, copies)
 
     def demand(
         self,
@@ -451,8 +455,8 @@ class App:
             line.ways.close()
             await self._started.aclose()
 
-    async def _offer(self, cdo: Cdo, data: Any) -> Cdo:
-        await cdo._offer(data)
+    async def _offer(self, cdo: Cdo, data: Any, copies: int | None) -> Cdo:
+        await cdo._offer(data, copies=copies)
         return cdo
 
     async def _demand(

@@ -195,7 +195,7 @@ async def _ask(ways: Ways, node: str, word: str, **what: Any) -> dict[str, Any]:
     """What a node answers; nothing if it does not."""
     try:
         async with asyncio.timeout(terms(1).silence):
-            answer = await getattr(ways.rpc(node), f"maestro_{word}_bundle")(**what)
+            answer = await ways.call(node, f"maestro_{word}_bundle", **what)
     except OSError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -132,6 +132,10 @@ class Cdo:
 
     def progress(self) -> str:
         """How far the next version is, in words."""
+        for each in self.versions():
+            if each.stage is not Stage.OVER and (lost := each.missing_parts):
+                nodes = ", ".join(sorted({each.slots[rank].left_by for rank in lost}))
+                return f"ranks {_listed(lost)} were left by node {nodes}, and no other has them yet"
         version = self.current
         if version is None or version.stage is not Stage.FORMING:
             ended = ", the last one is withdrawn or lost" if self.past else ""

@@ -14,9 +14,10 @@ from layouts import Distribution
 from layouts.orders import Order
 from maestro import transfer
 from maestro.arrivals import Arrivals
-from maestro.config import get_bytes, get_seconds
+from maestro.config import get_bytes, get_number, get_seconds
 from maestro.daskarrays import chunks_of, is_dask_array, persist_parts
-from maestro.errors import InconsistentError, PoolFullError
+from maestro.errors import DataLostError, InconsistentError, PoolFullError
+from maestro.fetching import whereabouts
 from maestro.handle import Handle
 from maestro.lending import Lent, set_writeable
 from maestro.lifecycle import Lifecycle
@@ -125,6 +126,7 @@ class Cdo(Handle):
         data: ArrayLike | Sequence[ArrayLike] | None = None,
         timeout: float | None = None,
         store: str | None = None,
+        copies: int | None = None,
     ) -> Any:
         """Bring the data into the pool.
 
@@ -146,6 +148,9 @@ class Cdo(Handle):
             A local path or an URL such as ``s3://bucket/prefix``, which everyone sees: the data
             lives there, and takes no memory of the pool. It is read there by whoever demands it,
             and deleted when it leaves the pool.
+        copies : int, optional
+            At how many nodes each part is kept, of different hosts where that can be;
+            ``maestro.offer.copies`` by default. With 2, no single node that dies is missed.
 
         Raises
         ------
@@ -162,7 +167,7 @@ class Cdo(Handle):
         LifecycleError
             If it is not the turn of an offer.
         """
-        return self._link.run(self._offer, data, timeout, store)
+        return self._link.run(self._offer, data, timeout, store, copies)
 
     def demand(self, timeout: float | None = None, region: Sequence[slice] | None = None) -> Any:
         """Get the data, in the layout that this handle declared; it may be offered later.
@@ -308,27 +313,30 @@ class Cdo(Handle):
         }
 
     async def _offer(
-        self, data: Any, timeout: float | None = None, store: str | None = None
+        self,
+        data: Any,
+        timeout: float | None = None,
+        store: str | None = None,
+        copies: int | None = None,
     ) -> None:
         patience = get_seconds("offer.patience") if timeout is None else timeout
         self._life.check("offer")
         given = await self._given(data, store)
         async with self._turn("offer") as first:
             self._schemas.miss(self._missing)
-            answer = await self._link.call(
-                "offer",
-                first=first,
-                wait=patience > 0,
-                timeout=patience or None,
-                **self._asking(given),
-            )
-            try:
-                await self._bring(given, answer)
-            except BaseException:
-                await self._tell("abort")
-                raise
-            if given.distribution is not None:
-                await self._link.call("stored", handle=self._handle)
+
+            async def attempt(first: dict[str, Any] | None) -> None:
+                answer = await self._link.call(
+                    "offer",
+                    first=first,
+                    wait=patience > 0,
+                    timeout=patience or None,
+                    **self._asking(given, copies),
+                )
+                async with self._entering(given.distribution is not None):
+                    await self._bring(given, answer)
+
+            await self._insist(attempt, first)
             self._offered(given)
 
     async def _given(self, data: Any, store: str | None = None) -> Given:
@@ -356,7 +364,8 @@ class Cdo(Handle):
         """Bring it to the nodes that the manager chose."""
         source = self._source(given, answer)
         if source is not None:
-            await given.bring(self._link.client, self._link.ways, source, answer["nodes"])
+            for places in (answer["nodes"], *answer["copies"]):
+                await given.bring(self._link.client, self._link.ways, source, places)
 
     def _source(self, given: Given, answer: dict[str, Any]) -> transfer.Source | None:
         """What is offered; None for a CDO without data."""
@@ -456,9 +465,11 @@ class Cdo(Handle):
                     if gather is not None:
                         result = await gather(found, report)
                     else:
-                        result = await take(ways, self._wanted(order, region), found, report, hand)
+                        wanted, again = self._wanted(order, region), self._again(self.name)
+                        result = await take(ways, wanted, found, report, again, hand)
                     for name, each in found.get("along", {}).items() if along else ():
-                        came[name] = await take(ways, self._along(name), each, Report(name))
+                        wanted, again = self._along(name), self._again(name)
+                        came[name] = await take(ways, wanted, each, Report(name), again)
             except BaseException:
                 await self._tell("received", served=False)
                 raise
@@ -474,12 +485,20 @@ class Cdo(Handle):
             raise InconsistentError(
                 f"CDO {self.name!r}: it is offered without data, expected a Dask array's"
             )
-        nodes = sorted(await self._link.call("nodes"))
         target = self.distribution or source.distribution
-        array, report.transfers = await persist_parts(
-            self._link.client, source, found["nodes"], target, nodes
-        )
-        return array
+        where = await whereabouts(self._link.ways, found)
+        for left in reversed(range(int(get_number("transfer.retries")) + 1)):
+            nodes = sorted(await self._link.call("nodes"))
+            try:
+                array, report.transfers = await persist_parts(
+                    self._link.client, source, where, target, nodes, self._link.lives
+                )
+                return array
+            except DataLostError:  # a node died, and with it what it had fetched
+                if not left:
+                    raise
+            where = await self._again(self.name)()
+        return None
 
     async def _dispose(self) -> None:
         await super()._dispose()

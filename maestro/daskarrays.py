@@ -22,7 +22,7 @@ from maestro import transfer
 from maestro.errors import InconsistentError
 from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.report import Transfer
-from maestro.tasks import all_done, on_worker, places
+from maestro.tasks import Lives, all_done, on_worker, places
 from maestro.ways import Ways
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Chunks:
             )
             for rank, node in places.items()
         ]
-        await all_done(client, source.name, tasks)
+        await all_done(client, source.name, tasks, set(places.values()), ways.lives)
 
 
 async def chunks_of(
@@ -137,9 +137,10 @@ def _layout(name: str, array: Any, declared: Distribution | None) -> Distributio
 async def persist_parts(
     client: Client,
     source: transfer.Source,
-    nodes: Sequence[str],
+    where: transfer.Whereabouts,
     target: Distribution,
     workers: Sequence[str],
+    lives: Lives,
 ) -> tuple[Array, list[Transfer]]:
     """A Dask array whose chunks are the target ranks' parts, each filled on a worker.
 
@@ -151,12 +152,14 @@ async def persist_parts(
         To Dask.
     source : Source
         What is demanded.
-    nodes : sequence of str
-        The node of each source rank.
+    where : Whereabouts
+        Where the source ranks' parts are.
     target : Distribution
         How it is wanted.
     workers : sequence of str
         The workers that may have parts.
+    lives : callable
+        Whether the pool still has the node of an address; a coroutine function.
     """
     import dask.array
 
@@ -167,14 +170,15 @@ async def persist_parts(
             f"CDO {source.name!r}: {target} is no layout of a Dask array: {error}"
         ) from None
     name = f"maestro-{source.name}-{source.version}-{uuid4().hex}"
-    workplaces = places(source, nodes, target, workers)
+    workplaces = places(source, where.nodes, target, workers)
     words = _words(source)
     parts = [
         client.submit(
             _fetch,
             name,
             words,
-            list(nodes),
+            list(where.nodes),
+            dict(where.instead),
             target.to_dict(),
             rank,
             key=(name, *index),
@@ -184,7 +188,7 @@ async def persist_parts(
         )
         for rank, index in enumerate(np.ndindex(*target.grid))
     ]
-    await all_done(client, source.name, parts)
+    await all_done(client, source.name, parts, set(workplaces), lives)
     reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
     graph = {part.key: part for part in parts}
     meta = np.empty((0,) * target.ndim, source.dtype)
@@ -237,10 +241,15 @@ def _store(chunk: Any, words: Mapping[str, Any], rank: int, node: str) -> None:
 
 
 def _fetch(
-    name: str, words: Mapping[str, Any], nodes: Sequence[str], target: Mapping[str, Any], rank: int
+    name: str,
+    words: Mapping[str, Any],
+    nodes: Sequence[str],
+    instead: Mapping[int, int],
+    target: Mapping[str, Any],
+    rank: int,
 ) -> Any:
     source, layout = _source(words), Distribution.from_dict(target)
-    part, moved = on_worker(_filled, source, nodes, layout, rank)
+    part, moved = on_worker(_filled, source, transfer.Whereabouts(nodes, instead), layout, rank)
     get_worker().extensions["maestro"].reports[name].extend(map(vars, moved))
     return part
 
@@ -250,11 +259,14 @@ async def _bring(worker: Worker, *what: Any) -> None:
 
 
 async def _filled(
-    worker: Worker, source: transfer.Source, nodes: Sequence[str], layout: Distribution, rank: int
+    worker: Worker,
+    source: transfer.Source,
+    where: transfer.Whereabouts,
+    layout: Distribution,
+    rank: int,
 ) -> tuple[Any, list[Transfer]]:
     ways: Ways = worker.extensions["maestro"].ways
     part = ways.empty_part(layout, rank, source.dtype, source.name)
-    where = transfer.Whereabouts(nodes)
     moved = await transfer.fetch(ways, source, where, layout, {rank: part}, lambda _: None)
     return part, moved
 

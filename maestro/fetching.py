@@ -12,8 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from time import perf_counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from maestro.stores.reading import located
 from maestro.ways import Ways
 from maestro.whole import fetch_whole
 
-__all__ = ["Again", "Whereabouts", "fetch"]
+__all__ = ["Again", "Whereabouts", "fetch", "whereabouts"]
 
 #: Pairs of ranks up to which planning is quicker than waking a thread for it.
 FEW = 64
@@ -55,6 +56,17 @@ class Whereabouts:
 
     nodes: Sequence[str]
     instead: Mapping[int, int] = field(default_factory=dict)
+
+
+async def whereabouts(ways: Ways, found: Mapping[str, Any]) -> Whereabouts:
+    """Where the parts are by what the manager says; of several copies, one on this host."""
+    nodes, copies = list(found["nodes"]), found["copies"]
+    if copies:
+        near = await ways.on_this_host({*nodes, *chain(*copies.values())})
+        for rank, others in copies.items():
+            if nodes[rank] not in near:
+                nodes[rank] = next((node for node in others if node in near), nodes[rank])
+    return Whereabouts(nodes, found["instead"])
 
 
 #: Finds out where the parts are now, or raises why they cannot be had any more.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
+from maestro import transfer
 from maestro.bundles import Brought, bring, fetch
 from maestro.cdo import Cdo
 from maestro.config import get_seconds
@@ -216,34 +217,36 @@ class Group(Handle):
         given: dict[Handle, Given] = {cdo: await cdo._given(data.get(cdo.name)) for cdo in cdos}
         async with self._turn("offer") as first:
             self._schemas.miss(text for each in handles for text in each._missing)
-            answers = await self._link.call(
-                "offergroup",
-                first=first,
-                handle=self._handle,
-                wait=patience > 0,
-                timeout=patience or None,
-                offers=[each._asking(given.get(each)) for each in handles],
-            )
-            try:
-                await self._bring({cdo: (given[cdo], answers[cdo._handle]) for cdo in cdos})
-            except BaseException:
-                await self._tell("abort")
-                raise
-            await self._link.call("stored", handle=self._handle)
+
+            async def attempt(first: dict[str, Any] | None) -> None:
+                answers = await self._link.call(
+                    "offergroup",
+                    first=first,
+                    handle=self._handle,
+                    wait=patience > 0,
+                    timeout=patience or None,
+                    offers=[each._asking(given.get(each)) for each in handles],
+                )
+                async with self._entering():
+                    await self._bring({cdo: (given[cdo], answers[cdo._handle]) for cdo in cdos})
+
+            await self._insist(attempt, first)
             for cdo in cdos:
                 cdo._offered(given[cdo])
 
     async def _bring(self, members: Mapping[Cdo, tuple[Given, Any]]) -> None:
         """Bring what is small together, and then the rest, one by one."""
-        small: dict[Cdo, Brought] = {}
+        ways = self._link.ways
+        small: list[Brought] = []
         for cdo, (given, answer) in members.items():
             source = cdo._source(given, answer)
             if source is not None and isinstance(given, Offering) and not given.near:
-                small[cdo] = Brought(source, answer["nodes"], given.parts)
-        left = await bring(self._link.ways, list(small.values()))
-        for cdo, (given, answer) in members.items():
-            if cdo not in small or any(small[cdo] is each for each in left):
+                for places in (answer["nodes"], *answer["copies"]):
+                    small.append(Brought(source, places, given.parts))
+            else:
                 await cdo._bring(given, answer)
+        for each in await bring(ways, small):
+            await transfer.store(ways, each.source, each.places, each.parts)
 
     async def _withdraw(self, timeout: float | None) -> None:
         await super()._withdraw(timeout)
@@ -303,7 +306,7 @@ class Group(Handle):
         for name, each in along.items():
             if name not in came:
                 since = perf_counter()
-                came[name] = await take(ways, wanted[name], each, reports[name])
+                came[name] = await take(ways, wanted[name], each, reports[name], self._again(name))
                 reports[name].seconds = perf_counter() - since
         return came
 

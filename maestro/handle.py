@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from maestro.attributes import Attributes
-from maestro.errors import LifecycleError, MaestroError, PoolLostError
+from maestro.config import get_number
+from maestro.errors import DataLostError, LifecycleError, MaestroError, PoolLostError
+from maestro.fetching import Again, Whereabouts, whereabouts
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
 from maestro.messages import dtype_to_wire, layout_to_wire
@@ -121,15 +123,27 @@ class Handle:
         """Fix the attributes; what is said of the handle."""
         raise NotImplementedError
 
-    def _asking(self, given: Given | None) -> dict[str, Any]:
+    def _asking(self, given: Given | None, copies: int | None = None) -> dict[str, Any]:
         """What is said of an offer."""
+        wanted = int(get_number("offer.copies")) if copies is None else copies
         layout: dict[str, Any] = {"distribution": None, "dtype": None}
         if given is not None and given.distribution is not None:
             layout["distribution"] = layout_to_wire(given.distribution)
         if given is not None and given.dtype is not None:
             layout["dtype"] = dtype_to_wire(given.dtype, self.name)
         near = {} if given is None else dict(given.near)
-        return {"handle": self._handle, "near": near, **layout}
+        return {"handle": self._handle, "near": near, "copies": wanted, **layout}
+
+    def _again(self, name: str) -> Again:
+        """What a demand asks when a part was not there: waits until all are to be had."""
+
+        async def again() -> Whereabouts:
+            found = await self._link.call("locate", handle=self._handle)
+            return await whereabouts(
+                self._link.ways, found if name == self.name else found["along"][name]
+            )
+
+        return again
 
     def _unseal(self) -> None:
         self.attributes.unseal()
@@ -173,6 +187,39 @@ class Handle:
                     await self._link.call("dispose", handle=self._handle)
                 self._unseal()
                 raise
+
+    async def _insist(
+        self,
+        attempt: Callable[[dict[str, Any] | None], Awaitable[None]],
+        first: dict[str, Any] | None,
+    ) -> None:
+        """Make an offer, and make it again if a node dies as it takes the parts: they are here."""
+        for left in reversed(range(int(get_number("transfer.retries")) + 1)):
+            try:
+                return await attempt(first)
+            except DataLostError:
+                if not left:
+                    raise
+            first = None  # it was made
+
+    @asynccontextmanager
+    async def _entering(self, data: bool = True) -> AsyncIterator[None]:
+        """Let the pool know that all is there; or, if it failed, that nothing is offered.
+
+        What has no ``data`` is there as soon as it is offered.
+        """
+        try:
+            yield
+        except BaseException:
+            await self._tell("abort")
+            raise
+        if not data:
+            return
+        try:
+            await self._link.call("stored", handle=self._handle)
+        except DataLostError:
+            await self._tell("abort")
+            raise
 
     async def _withdraw(self, timeout: float | None) -> None:
         with self._life.turn("withdraw"):

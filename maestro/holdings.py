@@ -6,8 +6,9 @@ No Dask and no events here: `maestro.node` lets programs at it.
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -192,6 +193,59 @@ class Holdings:
                 self._tainted.discard(home.path)
                 self.mappings.forget(home.path)
                 place.discard(home)
+
+    @property
+    def homes(self) -> list[tuple[str, str]]:
+        """Where parts are that outlive this node, and what proves that one sees them."""
+        places = [self.arena] if self.spill is None else [self.arena, self.spill.files]
+        # The last is let go of last: once its lock is free, all are.
+        return [(place.directory, place.token) for place in reversed(places)]
+
+    def adopt(
+        self, homes: Sequence[str], left: Mapping[Key, tuple[Distribution, int]]
+    ) -> list[Key]:
+        """Take over parts that a dead node has left. For a thread.
+
+        Parameters
+        ----------
+        homes : sequence of str
+            Its directories.
+        left : mapping
+            The parts that are wanted, with their distributions and bytes per element.
+
+        Returns
+        -------
+        list of (int, int)
+            Those that are there.
+
+        Raises
+        ------
+        BlockingIOError
+            If it lives.
+        """
+        parts: dict[Key, Part] = {}
+        wanted = {
+            key: layout.local_size(key[1]) * itemsize for key, (layout, itemsize) in left.items()
+        }
+        places: list[Arena | Spill] = [self.arena]
+        if self.spill is not None:
+            places.append(self.spill)
+        for directory in homes:
+            for place in places:
+                if os.path.dirname(place.directory) == os.path.dirname(directory):
+                    segments = place.adopt(directory, wanted)
+                    break
+            else:
+                continue
+            for segment in segments:
+                key = segment.version, segment.rank
+                del wanted[key]
+                layout, itemsize = left[key]
+                parts[key] = Part(layout, key[1], itemsize, segment, self.mappings)
+                if segment.lent:  # to a program that may live, and write to it some day
+                    self._tainted.add(segment.path)
+        self.enter(parts)
+        return list(parts)
 
     # Room
 

@@ -28,7 +28,7 @@ __all__ = ["Link", "check_timeout"]
 Listener: TypeAlias = Callable[[bytes | MaestroError], None]
 
 #: Calls that may take as long as they like.
-WAITING = frozenset(("demand", "withdraw"))
+WAITING = frozenset(("demand", "locate", "withdraw"))
 
 
 def check_timeout(timeout: float | None) -> None:

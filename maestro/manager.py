@@ -23,7 +23,7 @@ from maestro.config import get_number, get_seconds
 from maestro.errors import MaestroError
 from maestro.lines import Lines
 from maestro.locations import is_location, is_owned
-from maestro.node import NodePlugin
+from maestro.node import NodePlugin, clear_away
 from maestro.registry import Registry
 from maestro.selectors import Selector
 from maestro.subscriptions import Subscriptions
@@ -81,7 +81,8 @@ class Manager:
                 int(get_number("events.queue")),
                 int(get_number("events.log")),
                 get_seconds("events.patience"),
-            )
+            ),
+            get_seconds("node.heir"),
         )
         self._timer: asyncio.TimerHandle | None = (
             None  # until the registry has something to do by itself
@@ -113,6 +114,8 @@ class Manager:
                         self.lines.tell(app, subscription, events)
                     case m.Free():
                         self._soon(self._free(instruction), self._tasks)
+                    case m.Adopt():
+                        self._soon(self._adopt(instruction), self._tasks)
             self._messages.popleft()
         self._set_timer()
 
@@ -129,7 +132,7 @@ class Manager:
 
     def _set_timer(self) -> None:
         """Come back when events are to be told, or somebody was waited for long enough."""
-        deadline = self.registry.bulletin.deadline
+        deadline = self.registry.deadline
         if deadline is None or (self._timer is not None and self._timer_at <= deadline):
             return
         if self._timer is not None:
@@ -162,6 +165,17 @@ class Manager:
                 await self.scheduler.rpc(node).maestro_clear(location=parts.node)
                 return
 
+    async def _adopt(self, left: m.Adopt) -> None:
+        words = [{**vars(each), "distribution": each.distribution.to_dict()} for each in left.parts]
+        try:
+            answer = await self.scheduler.rpc(left.heir).maestro_adopt(
+                homes=left.homes, parts=words
+            )
+        except OSError:  # the heir is gone, or soon will be
+            answer = {"outcome": "elsewhere", "parts": ()}
+        found = tuple((version, rank) for version, rank in answer["parts"])
+        self.carry_out(m.Adopted(left.number, answer["outcome"], found))
+
     def enlist_soon(self, worker: str) -> None:
         """Make a worker a node as soon as it listens.
 
@@ -186,7 +200,8 @@ class Manager:
             logger.warning("Worker %s is no pool node: %r", worker, error)
         else:
             if worker in self.scheduler.workers:
-                self.carry_out(m.NodeJoined(worker, hello["limit"]))
+                homes = tuple((directory, token) for directory, token in hello["homes"])
+                self.carry_out(m.NodeJoined(worker, hello["limit"], homes, hello["map_from"]))
 
     async def ready(self) -> None:
         """Wait until the workers that are there now are nodes, or have been given up."""
@@ -199,6 +214,7 @@ class Manager:
             self._timer.cancel()
         for task in (*self._tasks, *self._enlisting):
             task.cancel()
+        clear_away()
 
     def _soon(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[Any]]) -> None:
         task = asyncio.create_task(work)

@@ -29,6 +29,8 @@ __all__ = [
     "PROTOCOL",
     "Abort",
     "Ack",
+    "Adopt",
+    "Adopted",
     "AppLost",
     "Call",
     "Demand",
@@ -38,8 +40,10 @@ __all__ = [
     "Instruction",
     "Join",
     "Leave",
+    "LeftParts",
     "LineLost",
     "List",
+    "Locate",
     "Log",
     "More",
     "NodeJoined",
@@ -78,7 +82,7 @@ MOST_AHEAD = 1 << 16
 REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 6
+PROTOCOL = 7
 
 
 @dataclass(frozen=True)
@@ -150,13 +154,19 @@ class Seals(Call):
 class Offer(_HandleCall):
     """Reserve room. Replied with the version, and the node for each rank of the handle.
 
-    ``near`` says at which node some ranks would rather be, ``wait`` whether to wait for room.
+    ``near`` says at which node some ranks would rather be, ``wait`` whether to wait for room,
+    ``copies`` at how many nodes each part is to be; the reply says where the further ones go.
     """
 
     dtype: str | None
     distribution: Distribution | None
     near: dict[int, str] = field(default_factory=dict)
     wait: bool = False
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError(f"copies: got {self.copies}, expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -206,6 +216,11 @@ class Demand(_HandleCall):
     With its version, layout and where its parts are; and, as "along", by name, with the same of
     what goes with it: what it depends on, or the members of a group.
     """
+
+
+@dataclass(frozen=True)
+class Locate(_HandleCall):
+    """A part was not where a demand was told. Replied as the demand was, once all are to be had."""
 
 
 @dataclass(frozen=True)
@@ -303,17 +318,36 @@ class LineLost:
 
 @dataclass(frozen=True)
 class NodeJoined:
-    """A node can hold parts up to ``limit`` bytes."""
+    """A node can hold parts up to ``limit`` bytes.
+
+    ``homes`` are the directories in which those of ``map_from`` bytes and more outlive it, and what
+    proves that one sees them.
+    """
 
     address: str
     limit: int
+    homes: tuple[tuple[str, str], ...] = ()
+    map_from: int = 0
 
 
 @dataclass(frozen=True)
 class NodeLost:
-    """A node is gone with what it held."""
+    """A node is gone."""
 
     address: str
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What came of an `Adopt`: these parts, by version and rank, are the heir's now.
+
+    Unless ``outcome`` is not "adopted" but "busy", where the other one's process is not gone yet,
+    or "elsewhere", where it was on another host.
+    """
+
+    number: int
+    outcome: str
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -364,14 +398,38 @@ class Tell:
     events: bytes
 
 
-Instruction: TypeAlias = Reply | Refuse | Free | Tell
+@dataclass(frozen=True)
+class LeftParts:
+    """Parts of one version that a node has left."""
+
+    version: int
+    distribution: Distribution
+    itemsize: int
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Let a node, the heir, take over what another has left on its host; answered by `Adopted`.
+
+    Room for these parts is reserved there. Everything else in these directories is to go.
+    """
+
+    number: int
+    lost: str
+    heir: str
+    homes: tuple[tuple[str, str], ...]
+    parts: tuple[LeftParts, ...]
+
+
+Instruction: TypeAlias = Reply | Refuse | Free | Tell | Adopt
 
 #: Calls by their word on the wire.
 CALLS: dict[str, type[Call]] = {
     kind.__name__.lower(): kind
     for kind in (
         Join, Leave, List, Nodes, Seal, Seals, Offer, OfferGroup, Stored, Abort,
-        Withdraw, Require, Retract, Demand, Received, Dispose,
+        Withdraw, Require, Retract, Demand, Locate, Received, Dispose,
         Subscribe, Unsubscribe, Poll, More, Ack, Log,
     )
 }  # fmt: skip
@@ -465,6 +523,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "defaults": (dict, False),
     "near": (dict, False),
     "wait": (bool, False),
+    "copies": (int, False),
     "served": (bool, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),

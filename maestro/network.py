@@ -6,7 +6,6 @@ connections and given back to it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from distributed.core import ConnectionPool
 from layouts import Plan
 from layouts.tiled import AnyArray
 from maestro.bringing import Delivery, bring
+from maestro.calling import connect
 from maestro.config import get_bytes, get_number, get_seconds
 from maestro.ends import Missing
 from maestro.errors import DataLostError, PoolTimeoutError
@@ -51,9 +51,6 @@ class Terms:
     silence: float
     retries: int
 
-
-#: How often a connection is tried while a node may be silent.
-TRIES = 8
 
 #: A stream with so many messages under way has one being packed, one or two on the line, and one
 #: being unpacked; more were never faster.
@@ -157,9 +154,10 @@ class Network:
 
     async def _try_again(self, fruitless: int, rank: int, node: str, error: OSError) -> int:
         """Count one more failure, or raise what it means."""
-        if fruitless < self.terms.retries and await self.lives(node):
+        alive = await self.lives(node)
+        if alive and fruitless < self.terms.retries:
             return fruitless + 1
-        if isinstance(error, TimeoutError):
+        if alive and isinstance(error, TimeoutError):
             raise PoolTimeoutError(
                 f"CDO {self.name!r}: rank {rank} is not to be had: node {node} was silent for"
                 f" {self.terms.silence:g} s"
@@ -174,7 +172,7 @@ class Network:
     @asynccontextmanager
     async def _comm(self, node: str) -> AsyncIterator[Comm]:
         """A line to a node; one on which not everything was said is closed."""
-        comm = await self._connect(node)
+        comm = await connect(self.rpc, self.lives, node, self.terms.silence)
         try:
             yield comm
         except BaseException:
@@ -182,19 +180,3 @@ class Network:
             raise
         finally:
             self.rpc.reuse(node, comm)
-
-    async def _connect(self, node: str) -> Comm:
-        """Try for as long as a node may be silent, and while it is there.
-
-        Dask goes on trying where a connection is refused, and its handshake has no limit at all:
-        so each try is a short one.
-        """
-        loop = asyncio.get_running_loop()
-        deadline, patience = loop.time() + self.terms.silence, self.terms.silence / TRIES
-        while True:
-            try:
-                async with asyncio.timeout(patience):
-                    return await self.rpc.connect(node, timeout=patience)
-            except OSError:
-                if loop.time() > deadline or not await self.lives(node):
-                    raise

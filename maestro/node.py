@@ -23,9 +23,10 @@ from distributed.comm.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
+from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro import bundles
-from maestro.arena import Arena, default_parent, reap
+from maestro.arena import Arena, default_parent, is_same_host, reap
 from maestro.bringing import Delivery, Taking, take_at_once
 from maestro.buffers import Buffers, keep_freed_memory
 from maestro.config import get_bytes, get_number, get_path
@@ -48,9 +49,25 @@ from maestro.stores.store import open_store
 from maestro.ways import Ways
 from maestro.whole import bytes_of, is_request
 
-__all__ = ["Node", "NodePlugin"]
+__all__ = ["Node", "NodePlugin", "clear_away"]
 
 logger = logging.getLogger("maestro.node")
+
+
+def clear_away() -> None:
+    """Remove what pools have left on this host of which no node lives any more."""
+    for parent in {arena_parent(), spill_parent()}:
+        reap(parent)
+
+
+def arena_parent() -> Path:
+    """Where pools have their memory."""
+    return get_path("arena.directory") or default_parent()
+
+
+def spill_parent() -> Path:
+    """Where they have their files on disk."""
+    return get_path("node.spill.directory") or Path(tempfile.gettempdir())
 
 
 class NodePlugin(WorkerPlugin):
@@ -104,6 +121,7 @@ class Node:
         self._worker = worker
         self._closed = False
         worker.handlers.update(
+            maestro_adopt=self.adopt,
             maestro_clear=self.clear,
             maestro_enlist=self.enlist,
             maestro_hello=self.hello,
@@ -127,29 +145,49 @@ class Node:
             self._footprint.trim((self.ways.mappings, self.holdings.mappings), self.ways.memory)
 
     def enlist(self, pool: str) -> dict[str, Any]:
-        """Be a node of a pool, whose name no other has; say how many bytes this one may hold."""
+        """Be a node of a pool, whose name no other has.
+
+        Say how many bytes this one may hold, and where parts are that outlive it.
+        """
         if not hasattr(self, "holdings"):
-            parent = get_path("arena.directory") or default_parent()
-            arena = Arena(parent, pool, self.limit)
+            arena = Arena(arena_parent(), pool, self.limit)
             spill = self._spill(pool)
-            reap(parent)  # now that a dead node of this pool need not fear for what it has left
+            clear_away()  # now that a dead node of this pool need not fear for what it has left
             self.holdings = Holdings(arena, get_bytes("transfer.map-from"), spill)
             self.limit += 0 if spill is None else spill.limit
-        return {"limit": self.limit}
+        return {
+            "limit": self.limit,
+            "homes": self.holdings.homes,
+            "map_from": self.holdings.map_from,
+        }
+
+    async def adopt(
+        self, homes: Sequence[tuple[str, str]], parts: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Take over what a dead node has left, if it was on this host; see `maestro.messages`."""
+        if not any(is_same_host(*home) for home in homes):
+            return {"outcome": "elsewhere", "parts": []}
+        left = {}
+        for words in parts:
+            layout = Distribution.from_dict(words["distribution"])
+            for rank in words["ranks"]:
+                left[words["version"], rank] = layout, words["itemsize"]
+        try:
+            found = await off_loop(False, self.holdings.adopt, [home for home, _ in homes], left)
+        except BlockingIOError:
+            return {"outcome": "busy", "parts": []}
+        return {"outcome": "adopted", "parts": found}
 
     def _spill(self, pool: str) -> Spill | None:
         """Where parts go that memory has no room for, if any are to go there."""
         limit = get_bytes("node.spill.limit", 0)
         if limit <= 0:
             return None
-        parent = get_path("node.spill.directory") or Path(tempfile.gettempdir())
         try:
-            spill = Spill(parent, pool, limit)
+            return Spill(spill_parent(), pool, limit)
         except OSError as error:
-            logger.warning("Nothing goes to the disk, for there is no %s: %s", parent, error)
+            logger.warning("Nothing goes to the disk: %s: %s", spill_parent(), error)
             return None
-        reap(parent)
-        return spill
 
     def hello(self) -> dict[str, str]:
         """Say where programs of this host find the parts, and what proves that they are there."""

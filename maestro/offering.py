@@ -61,7 +61,7 @@ class Offering:
     async def bring(
         self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
     ) -> None:
-        """Bring the parts to their nodes."""
+        """Bring the parts, or a copy of them, to their nodes."""
         await transfer.store(ways, source, places, self.parts, self.lent)
 
 

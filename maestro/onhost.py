@@ -107,9 +107,8 @@ async def put(
         If it does not answer.
     """
     async with asyncio.timeout(delivery.silence):
-        answer = await ways.rpc(node).maestro_place(
-            delivery=delivery.to_words(), written=dict(written)
-        )
+        words = {"delivery": delivery.to_words(), "written": dict(written)}
+        answer = await ways.call(node, "maestro_place", **words)
     if "error" in answer:
         raise from_wire(answer["error"])
     layout = delivery.distribution
@@ -153,7 +152,8 @@ async def locate(
     """
     try:
         async with asyncio.timeout(silence):
-            answer = await ways.rpc(node).maestro_where(version=version, ranks=list(held.values()))
+            ranks = list(held.values())
+            answer = await ways.call(node, "maestro_where", version=version, ranks=ranks)
     except OSError:
         return {}
 

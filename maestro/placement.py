@@ -6,19 +6,30 @@ allocated anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-__all__ = ["Ledger", "NodeBytes"]
+__all__ = ["Ledger", "NodeBytes", "host_of"]
 
 
 @dataclass
 class NodeBytes:
-    """What one node may hold and what is promised to it, in bytes."""
+    """What one node may hold and what is promised to it, in bytes.
+
+    Attributes
+    ----------
+    homes : list of (str, str)
+        Directories on its host in which it keeps parts, and the proof that one sees them; those of
+        dead nodes that it has taken over among them.
+    map_from : int
+        Bytes of the smallest part that is kept there.
+    """
 
     limit: int
     used: int = 0
+    homes: list[tuple[str, str]] = field(default_factory=list)
+    map_from: int = 0
 
 
 class Ledger:
@@ -40,14 +51,17 @@ class Ledger:
         self.nodes: dict[str, NodeBytes] = {}
         self.freed = False  # whether there is more room than when this was last set to False
 
-    def join(self, node: str, limit: int) -> None:
+    def join(
+        self, node: str, limit: int, homes: Iterable[tuple[str, str]] = (), map_from: int = 0
+    ) -> None:
         """Take a node in, or note its new limit."""
-        self.nodes.setdefault(node, NodeBytes(limit)).limit = limit
+        known = self.nodes.setdefault(node, NodeBytes(limit, 0, list(homes), map_from))
+        known.limit = limit
         self.freed = True
 
-    def leave(self, node: str) -> None:
-        """Forget a node."""
-        self.nodes.pop(node, None)
+    def leave(self, node: str) -> NodeBytes:
+        """Forget a node; what was known of it."""
+        return self.nodes.pop(node, NodeBytes(0))
 
     def reserve(
         self, sizes: Mapping[int, int], near: Mapping[int, str] | None = None
@@ -87,6 +101,53 @@ class Ledger:
                 heappush(heap, entry)
         return dict(sorted(places.items()))
 
+    def reserve_apart(
+        self, sizes: Mapping[int, int], places: Sequence[Mapping[int, str]]
+    ) -> dict[int, str] | None:
+        """Promise room for one more copy of each part, where no copy is yet; or None, and nothing.
+
+        On other hosts, as far as addresses tell, if there is room there.
+
+        Parameters
+        ----------
+        sizes : mapping of int to int
+            Bytes of each rank's part.
+        places : sequence of mapping
+            Where its other copies are.
+        """
+        found: dict[int, str] = {}
+        for rank, size in _largest_first(sizes):
+            taken = {copy[rank] for copy in places}
+            hosts = set(map(host_of, taken))
+            free = (a for a in self.nodes if a not in taken and self._fits(a, size))
+
+            def burden(address: str, hosts: set[str] = hosts) -> tuple[bool, float]:
+                node = self.nodes[address]
+                return host_of(address) in hosts, node.used / max(node.limit, 1)
+
+            address = min(free, key=burden, default=None)
+            if address is None:
+                for other, place in found.items():  # as if nothing had been promised
+                    self.nodes[place].used -= sizes[other]
+                return None
+            self.nodes[address].used += size
+            found[rank] = address
+        return found
+
+    def reserve_at(self, node: str, size: int) -> bool:
+        """Promise room at one node; whether it is there."""
+        if node not in self.nodes or not self._fits(node, size):
+            return False
+        self.nodes[node].used += size
+        return True
+
+    def could_hold(self, sizes: Mapping[int, int]) -> bool:
+        """Whether there would be room if nothing else was held."""
+        empty = Ledger()
+        for address, node in self.nodes.items():
+            empty.join(address, node.limit)
+        return empty.reserve(sizes) is not None
+
     def _reserve_near(self, sizes: Mapping[int, int], near: Mapping[int, str]) -> dict[int, str]:
         places: dict[int, str] = {}
         for rank, size in _largest_first(sizes):
@@ -111,6 +172,11 @@ class Ledger:
             f"{address} {node.limit - node.used} of {node.limit} bytes free"
             for address, node in self.nodes.items()
         )
+
+
+def host_of(address: str) -> str:
+    """An address without its port: likely the same for nodes of one host, which proves nothing."""
+    return address.rpartition(":")[0] or address
 
 
 def _largest_first(sizes: Mapping[int, int]) -> list[tuple[int, int]]:

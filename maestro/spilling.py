@@ -123,6 +123,11 @@ class Spill:
         self._directories.append(directory)
         return found
 
+    @property
+    def directory(self) -> str:
+        """Where the files are."""
+        return self.files.directory
+
     def close(self) -> None:
         """As `Arena.close`."""
         self.files.close()

@@ -13,6 +13,7 @@ from layouts.orders import Order
 from layouts.tiled import AnyArray
 from maestro import transfer
 from maestro.errors import InconsistentError, PoolTimeoutError
+from maestro.fetching import Again, whereabouts
 from maestro.messages import dtype_from_wire, layout_from_wire
 from maestro.report import Report
 from maestro.ways import Ways
@@ -82,7 +83,12 @@ def source_of(name: str, found: Found) -> transfer.Source | None:
 
 
 async def take(
-    ways: Ways, wanted: Wanted, found: Found, report: Report, hand: Take | None = None
+    ways: Ways,
+    wanted: Wanted,
+    found: Found,
+    report: Report,
+    again: Again,
+    hand: Take | None = None,
 ) -> Any:
     """Bring the data.
 
@@ -96,6 +102,8 @@ async def take(
         What the manager says of it.
     report : Report
         Where to note what was moved.
+    again : callable
+        Asked where the parts are, if one is not there.
     hand : callable, optional
         Takes the parts as they come; then nothing is returned.
 
@@ -119,9 +127,9 @@ async def take(
         if hand is not None:
             hand(rank, parts.pop(rank))
 
-    where = transfer.Whereabouts(found["nodes"])
+    where = await whereabouts(ways, found)
     report.transfers = await transfer.fetch(
-        ways, source, where, target, parts, arrived, wanted.region
+        ways, source, where, target, parts, arrived, wanted.region, again
     )
     return None if hand is not None else wanted.result(parts)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
-from typing import Any, cast
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from distributed import Client, Future, as_completed, get_worker
@@ -14,7 +15,13 @@ from layouts import Distribution, plan
 from maestro import transfer
 from maestro.errors import DataLostError
 
-__all__ = ["all_done", "on_worker", "places"]
+__all__ = ["Lives", "all_done", "on_worker", "places"]
+
+#: Whether the pool still has the node of an address.
+Lives: TypeAlias = Callable[[str], Awaitable[bool]]
+
+#: Seconds after which it is asked whether those live who have a task to do.
+LOOK = 1.0
 
 #: Ranks up to which their workers are assigned exactly, which takes as many numbers as its square.
 MANY = 1024
@@ -55,17 +62,37 @@ def _one_by_one(here: NDArray[np.int64], workers: Sequence[str], seats: int) -> 
     return chosen
 
 
-async def all_done(client: Client, name: str, futures: Sequence[Future]) -> None:
-    """Wait for all; if one fails or somebody gives up, none goes on, and the failure is raised."""
+async def all_done(
+    client: Client,
+    name: str,
+    futures: Sequence[Future],
+    workers: Collection[str] = (),
+    lives: Lives | None = None,
+) -> None:
+    """Wait for all; if one fails or somebody gives up, none goes on, and the failure is raised.
+
+    A task that only one of these workers may run would wait for ever if that is gone.
+    """
+    waiting = asyncio.create_task(_each_done(client, name, futures))
     try:
-        async for future in as_completed(futures, loop=client.loop):
-            if future.status == "error":
-                raise await cast(Any, future.exception())
-            if future.status != "finished":
-                raise DataLostError(f"CDO {name!r}: Dask's task {future.key!r} is {future.status}")
+        while not (await asyncio.wait({waiting}, timeout=LOOK))[0]:
+            for worker in workers:
+                if lives is not None and not await lives(worker):
+                    raise DataLostError(f"CDO {name!r}: node {worker} died before it was through")
+        await waiting
     except BaseException:
+        waiting.cancel()
+        await asyncio.wait({waiting})
         await cast(Any, client.cancel(list(futures), force=True))
         raise
+
+
+async def _each_done(client: Client, name: str, futures: Sequence[Future]) -> None:
+    async for future in as_completed(futures, loop=client.loop):
+        if future.status == "error":
+            raise await cast(Any, future.exception())
+        if future.status != "finished":
+            raise DataLostError(f"CDO {name!r}: Dask's task {future.key!r} is {future.status}")
 
 
 def on_worker(work: Any, *args: Any) -> Any:

@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from layouts import Distribution
+import numpy as np
+
+from layouts import Distribution, Replicated
 from maestro.messages import layout_to_wire
 
 __all__ = ["Batch", "Slot", "Stage", "Version"]
@@ -42,11 +44,18 @@ class Slot:
 
     app: str
     handle: str
-    node: str | None = None  # None: no bytes, or none any more
+    nodes: list[str] = field(default_factory=list)  # of each copy; none: no bytes, or none any more
     size: int = 0
     stored: bool = False
     withdrawn: bool = False  # its producer has called withdraw, or is gone
     needs: tuple[str, ...] = ()  # names without which its producer says the CDO is nothing
+    left_by: str = ""  # the node with which the last copy was lost
+    estate: int = 0  # what else that node has left
+
+    @property
+    def node(self) -> str | None:
+        """The node to ask for it."""
+        return self.nodes[0] if self.nodes else None
 
 
 @dataclass(eq=False)
@@ -83,6 +92,7 @@ class Version:
     needed: dict[str, Version] = field(default_factory=dict)  # of these, what is there
     # By serial, those that need it. Comparing these would never end: they know it, too.
     holders: dict[int, Version] = field(default_factory=dict, compare=False)
+    gone: set[int] = field(default_factory=set)  # stored ranks of which no copy is left
     attributes: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)  # of attributes that nobody has set
     over_at: int = 0  # count of joins when it ended
@@ -145,6 +155,32 @@ class Version:
             joined <= self.over_at and app not in apps for app, joined in joins.items()
         )
 
+    def holder(self, rank: int) -> int | None:
+        """A rank whose part is there and the same as this one's: its own, or a replica."""
+        if rank not in self.gone:
+            return rank
+        return next((twin for twin in self._twins(rank) if self.slots[twin].nodes), None)
+
+    def _twins(self, rank: int) -> list[int]:
+        """The ranks that hold the same of the array: those that differ along replicated axes only.
+
+        Only of a version that is complete: all of them must be stored.
+        """
+        layout = self.distribution
+        if layout is None or not self.complete:
+            return []
+        place = [
+            slice(None) if isinstance(kind, Replicated) else coordinate
+            for kind, coordinate in zip(layout.axes, layout.coordinates(rank), strict=True)
+        ]
+        ranks = np.arange(layout.size).reshape(layout.grid)[tuple(place)]
+        return [int(twin) for twin in np.ravel(ranks) if twin != rank]
+
+    @property
+    def missing_parts(self) -> list[int]:
+        """The ranks whose parts are lost, and are not those of others either."""
+        return sorted(rank for rank in self.gone if self.holder(rank) is None)
+
     def layout(self) -> dict[str, Any]:
         """How it is offered, in plain values; known from its first rank on."""
         return {
@@ -154,10 +190,14 @@ class Version:
 
     def describe(self) -> dict[str, Any]:
         """What a demand needs to know, in plain values."""
+        instead = {rank: twin for rank in self.gone if (twin := self.holder(rank)) is not None}
+        slots = [self.slots[instead.get(rank, rank)] for rank in range(self.size)]
         return {
             "version": self.serial,
             **self.layout(),
-            "nodes": [self.slots[rank].node for rank in range(self.size)],
+            "nodes": [slot.node for slot in slots],
+            "copies": {r: slot.nodes[1:] for r, slot in enumerate(slots) if len(slot.nodes) > 1},
+            "instead": instead,
             "attributes": {**self.defaults, **self.attributes},
             "group": self.group,
             "needs": list(self.needs),

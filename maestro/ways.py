@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from distributed.core import ConnectionPool
+from distributed.core import ConnectionPool, send_recv
 from distributed.system import MEMORY_LIMIT
 
 from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.arena import Mappings, Recycler, is_same_host
 from maestro.arena.recycler import SMALLEST
+from maestro.calling import connect
 from maestro.config import get_flag, get_number, get_seconds
 from maestro.errors import PoolFullError
 from maestro.lending import Lender, Lent
@@ -85,10 +86,28 @@ class Ways:
     async def _prove(self, node: str) -> None:
         try:
             async with asyncio.timeout(get_seconds("transfer.silence")):
-                hello = await self.rpc(node).maestro_hello()
+                hello = await self.call(node, "maestro_hello")
         except OSError:  # whoever talks to it next finds out what is wrong with it
             return
         self._proven[node] = is_same_host(hello["arena"], hello["token"])
+
+    async def call(self, node: str, word: str, **fields: Any) -> Any:
+        """Ask a node.
+
+        Raises
+        ------
+        OSError
+            If it does not answer: at once, if it is not there any more.
+        """
+        silence = get_seconds("transfer.silence")
+        comm = await connect(self.rpc, self.lives, node, silence)
+        try:
+            return await send_recv(comm, op=word, **fields)
+        except BaseException:
+            comm.abort()
+            raise
+        finally:
+            self.rpc.reuse(node, comm)
 
     def warm_soon(self, sizes: Sequence[int]) -> None:
         """Have memory ready for parts of so many bytes that will be demanded."""

@@ -97,7 +97,7 @@ async def fetch_whole(
     async def fetch(node: str, ranks: list[int]) -> list[Transfer] | None:
         begun = perf_counter()
         held = [instead.get(rank, rank) for rank in ranks]
-        data = await ways.rpc(node).maestro_whole(version=source.version, ranks=held)
+        data = await ways.call(node, "maestro_whole", version=source.version, ranks=held)
         if not isinstance(data, bytes) or len(data) != sum(sizes[rank] for rank in ranks):
             return None
         came, offset = np.frombuffer(data, np.uint8), 0

@@ -8,7 +8,7 @@ out.
 What is known lies in `state`; what is done about a message in a function over it, in the file of
 its subject::
 
-    members  declarations  producers  consumers  subscribers  listing  expiry     messages
+    members  declarations  producers  consumers  estates  subscribers  listing  expiry    messages
                      endings (versions, requirements, handles)                    shared steps
                      telling (events)
                      needs (what goes together)
@@ -25,6 +25,7 @@ from maestro.errors import MaestroError
 from maestro.registry import (
     consumers,
     declarations,
+    estates,
     expiry,
     listing,
     members,
@@ -44,8 +45,9 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.Leave: members.leave,
     m.AppLost: members.app_lost,
     m.LineLost: members.line_lost,
-    m.NodeJoined: members.node_joined,
-    m.NodeLost: members.node_lost,
+    m.NodeJoined: estates.node_joined,
+    m.NodeLost: estates.node_lost,
+    m.Adopted: estates.adopted,
     m.Seal: declarations.seal,
     m.Seals: declarations.seal_all,
     m.Dispose: declarations.dispose,
@@ -57,6 +59,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.Require: consumers.require,
     m.Retract: consumers.retract,
     m.Demand: consumers.demand,
+    m.Locate: consumers.locate,
     m.Received: consumers.received,
     m.Subscribe: subscribers.subscribe,
     m.Unsubscribe: subscribers.unsubscribe,
@@ -95,7 +98,18 @@ class Registry(State):
         self.bulletin.time = time
         self._take_in(message, held=False)
         self._settle()
+        if self.estates:
+            estates.settle(self)
+            self._settle()  # ends of versions have made room
+        if self.seeks:
+            consumers.settle_seeks(self)
         return self.out
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` has something to do next."""
+        times = [self.bulletin.deadline, estates.deadline(self)]
+        return min((time for time in times if time is not None), default=None)
 
     def _take_in(self, message: Any, held: bool) -> None:
         """Do what a message asks, unless somebody has to hear of it before."""
@@ -106,6 +120,7 @@ class Registry(State):
                     return
             _HANDLERS[type(message)](self, message)
         except MaestroError as error:
+            self.queue.pop(message.request, None)
             self.refuse(message.request, error)
 
     def _settle(self) -> None:
@@ -113,9 +128,8 @@ class Registry(State):
         self._settle_outcomes()
         while self.queue and self.ledger.freed:
             self.ledger.freed = False
-            for request, call in list(self.queue.items()):  # first come, first served, if it fits
-                del self.queue[request]
-                self._take_in(call, held=True)
+            for waiting in list(self.queue.values()):  # first come, first served, if it fits
+                self._take_in(waiting.call, held=True)
             self._settle_outcomes()
 
     def _settle_outcomes(self) -> None:

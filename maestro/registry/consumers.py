@@ -14,7 +14,16 @@ from maestro.registry.state import Demand, State
 from maestro.registry.telling import tell
 from maestro.versions import Version
 
-__all__ = ["demand", "received", "require", "retract", "try_again"]
+__all__ = [
+    "demand",
+    "locate",
+    "received",
+    "require",
+    "resume",
+    "retract",
+    "settle_seeks",
+    "try_again",
+]
 
 
 def require(state: State, call: m.Require) -> None:
@@ -61,21 +70,57 @@ def _serve(state: State, request: int, key: str) -> None:
     handle = state.handles[key]
     found, missing = find(state, key)
     _claim(state, key, found)
+    missing += [name for name, version in found.items() if version.missing_parts]
     if missing:
         state.demands[request] = Demand(key, missing)
         handle.demands.add(request)
         for name in missing:
             state.cdos.setdefault(name, Cdo(name)).waiting.add(request)
         return
-    own = found.get(handle.name)
-    answer = dict(_NOTHING) if own is None else own.describe()
-    if along := {name: each.describe() for name, each in found.items() if each is not own}:
-        answer["along"] = along
-    state.out.append(m.Reply(request, answer))
+    state.out.append(m.Reply(request, _described(handle, found)))
     for cdo, known, version in _parties(state, key, found):
         tell(state, "demand", cdo, known, version)
         if version is not None and version.distribution is not None:
             tell(state, "transport-begin", cdo, known, version)
+
+
+def _described(handle: Handle, found: Mapping[str, Version]) -> dict[str, Any]:
+    own = found.get(handle.name)
+    answer = dict(_NOTHING) if own is None else own.describe()
+    if along := {name: each.describe() for name, each in found.items() if each is not own}:
+        answer["along"] = along
+    return answer
+
+
+def locate(state: State, call: m.Locate) -> None:
+    """Say anew to a demand under way where the parts are, as soon as all are to be had."""
+    state.find(call)
+    state.seeks[call.request] = call.handle
+
+
+def settle_seeks(state: State) -> None:
+    """Answer those of whose parts none is missing any more, and those that will not get them."""
+    for request, key in list(state.seeks.items()):
+        handle = state.handles[key]
+        found, missing = find(state, key, kept=True)
+        if handle.lost or missing:
+            lost = handle.lost or f"CDO {handle.name!r}: nothing is kept for this handle"
+            state.refuse(request, DataLostError(lost))
+        elif any(version.missing_parts for version in found.values()):
+            continue
+        else:
+            state.out.append(m.Reply(request, _described(handle, found)))
+        del state.seeks[request]
+
+
+def resume(state: State, version: Version) -> None:
+    """All parts of a version are to be had again: look anew at the demands that wait for it."""
+    for request in sorted(state.cdos[version.name].waiting):
+        waited = state.demands.pop(request)
+        state.handles[waited.handle].demands.discard(request)
+        for name in waited.missing:
+            state.cdos[name].waiting.discard(request)
+        _serve(state, request, waited.handle)
 
 
 #: What there is of a group that nobody offers: its members alone.
@@ -84,6 +129,8 @@ _NOTHING: Mapping[str, Any] = {
     "dtype": None,
     "distribution": None,
     "nodes": [],
+    "copies": {},
+    "instead": {},
     "attributes": {},
     "group": True,
     "needs": [],

@@ -119,7 +119,7 @@ def fail(state: State, cdo: Cdo, version: Version, text: str) -> None:
         cdo.pending.clear()
     for handle in wanting:
         known = state.handles[handle]
-        if known.required and not known.demands:
+        if not known.demands:  # else it hears of it now; if it is fetching, as soon as it asks
             known.lost = text
     for request in sorted(told):
         give_up_demand(state, request, DataLostError(text))
@@ -149,10 +149,12 @@ def empty(state: State, version: Version, ranks: Iterable[int], settled: bool = 
     by_node: dict[tuple[str, bool], list[int]] = {}
     for rank in ranks:
         slot = version.slots[rank]
-        if slot.node is not None:
-            state.ledger.release(slot.node, slot.size)
-            by_node.setdefault((slot.node, settled or slot.stored), []).append(rank)
-            slot.node = None
+        for node in slot.nodes:
+            state.ledger.release(node, slot.size)
+            by_node.setdefault((node, settled or slot.stored), []).append(rank)
+        slot.nodes = []
+        if rank in version.gone and slot.estate in state.estates:
+            state.estates[slot.estate].parts.pop((version.serial, rank), None)
     for (node, through), dropped in by_node.items():
         state.out.append(m.Free(node, version.serial, tuple(dropped), through))
 
@@ -164,6 +166,9 @@ def drop_requirement(state: State, key: str) -> None:
         _forget_demand(state, request)
         text = f"CDO {handle.name!r}: the demand was given up"
         state.refuse(request, PoolLostError(text))
+    for request in [request for request, seeker in state.seeks.items() if seeker == key]:
+        del state.seeks[request]
+        state.refuse(request, PoolLostError(f"CDO {handle.name!r}: the demand was given up"))
     handle.required = False
     handle.lost = ""
     for name in handle.wants:

@@ -45,13 +45,14 @@ def _name(state: State, held: Any) -> str:
 
 def _give_up_offer(state: State, request: int) -> None:
     """Try once more, so that the error says what there is no room for."""
-    call = state.queue.pop(request)
+    call = state.queue[request].call
     try:
         if isinstance(call, m.Offer):
             offer(state, replace(call, wait=False))
         else:
             offer_group(state, replace(call, wait=False))
     except MaestroError as error:
+        del state.queue[request]
         state.refuse(request, error)
 
 

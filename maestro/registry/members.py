@@ -1,4 +1,4 @@
-"""Who is in the pool: apps and nodes come and go, and die."""
+"""Who is in the pool: apps come and go, and die."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maestro.registry.state import State
 from maestro.registry.telling import tell_of_app
 from maestro.versions import Stage, Version
 
-__all__ = ["app_lost", "join", "leave", "line_lost", "node_joined", "node_lost"]
+__all__ = ["app_lost", "join", "leave", "line_lost"]
 
 
 def join(state: State, call: m.Join) -> None:
@@ -49,26 +49,8 @@ def line_lost(state: State, event: m.LineLost) -> None:
         _forget_app(state, event.app, died=True)
 
 
-def node_joined(state: State, event: m.NodeJoined) -> None:
-    """Take a node in."""
-    state.ledger.join(event.address, event.limit)
-
-
-def node_lost(state: State, event: m.NodeLost) -> None:
-    """A node is gone with all that it held."""
-    state.ledger.leave(event.address)
-    for cdo in list(state.cdos.values()):
-        for version in cdo.versions():
-            lost = [r for r, slot in version.slots.items() if slot.node == event.address]
-            if lost:
-                for rank in lost:
-                    version.slots[rank].node = None
-                text = f"CDO {version.name!r}: ranks {lost} were lost with node {event.address}"
-                fail(state, cdo, version, text)
-
-
 def _forget_app(state: State, app: str, died: bool) -> None:
-    for request in [r for r, waiting in state.queue.items() if waiting.app == app]:
+    for request in [r for r, waiting in state.queue.items() if waiting.call.app == app]:
         del state.queue[request]
         state.refuse(request, PoolLostError(f"app {app!r} left"))
     for call in state.bulletin.held_of(app):

@@ -10,6 +10,7 @@ from maestro import messages as m
 from maestro.catalogue import Cdo, Handle, Spread, ranks_spoken_for, unite
 from maestro.errors import (
     AlreadyOfferedError,
+    DataLostError,
     InconsistentError,
     LifecycleError,
     MaestroError,
@@ -20,7 +21,7 @@ from maestro.locations import is_location
 from maestro.registry.consumers import try_again
 from maestro.registry.endings import empty, take_out
 from maestro.registry.needs import bind, let_go
-from maestro.registry.state import State
+from maestro.registry.state import State, Waiting
 from maestro.registry.telling import tell
 from maestro.versions import Batch, Slot, Stage, Version
 
@@ -29,17 +30,19 @@ __all__ = ["abort", "enter", "offer", "offer_group", "stored", "withdraw"]
 #: How many are named of those who hold the most.
 HOLDERS = 4
 
+#: How many later offers may find room before one that waits for it; then they wait for it, too.
+OVERTAKINGS = 16
+
 
 def offer(state: State, call: m.Offer) -> None:
     """Reserve room for the parts of a handle, or let the offer wait for it."""
     try:
+        _let_others_go_first(state, call)
         answer = _offer_one(state, call)
-    except PoolFullError:
-        if not call.wait:
-            raise
-        state.queue[call.request] = call
+    except PoolFullError as error:
+        _wait(state, call, error)
     else:
-        state.reply(call, answer)
+        _served(state, call, answer)
         handle, cdo = state.find(call)
         if handle.distribution is None:  # there is nothing to be brought
             _all_there(state, [(call.handle, handle, cdo, state.offering(cdo, call.handle))])
@@ -60,6 +63,7 @@ def offer_group(state: State, call: m.OfferGroup) -> None:
         key: (handle.dtype, handle.distribution) for key, handle, _ in state.together(call.handle)
     }
     try:
+        _let_others_go_first(state, call)
         for each in call.offers:
             answers[each.handle] = _offer_one(state, each)
             _check_together(state, each.handle)
@@ -68,11 +72,86 @@ def offer_group(state: State, call: m.OfferGroup) -> None:
             _take_back(state, key)
             state.handles[key].dtype, state.handles[key].distribution = layouts[key]
         state.serial, state.ledger.freed = before  # as if nothing had been promised
-        if not (call.wait and isinstance(error, PoolFullError)):
+        if not isinstance(error, PoolFullError):
             raise
-        state.queue[call.request] = call
+        _wait(state, call, error)
     else:
-        state.reply(call, answers)
+        _served(state, call, answers)
+
+
+def _wait(state: State, call: m.Offer | m.OfferGroup, error: PoolFullError) -> None:
+    """Let an offer wait for room, or raise that there is none."""
+    if not call.wait:
+        raise error
+    if call.request not in state.queue:
+        state.queue[call.request] = Waiting(call, _sizes(state, call))
+
+
+def _served(state: State, call: m.Offer | m.OfferGroup, answer: dict[str, Any]) -> None:
+    if _sizes(state, call):
+        for earlier in _earlier(state, call):
+            earlier.overtaken += 1
+    state.queue.pop(call.request, None)
+    state.reply(call, answer)
+
+
+def _sizes(state: State, call: m.Offer | m.OfferGroup) -> dict[int, int]:
+    """Bytes of all parts of an offer, numbered."""
+    sizes = [
+        size
+        for each in (call.offers if isinstance(call, m.OfferGroup) else (call,))
+        for size in _part_sizes(_given(state.handles[each.handle], each), each).values()
+    ]
+    return dict(enumerate(sizes))
+
+
+def _part_sizes(given: Handle, call: m.Offer) -> dict[int, int]:
+    """Bytes of the parts that are to be at a node."""
+    if given.distribution is None:
+        return {}
+    ranks = [r for r in ranks_spoken_for(given) if not is_location(call.near.get(r))]
+    return {rank: given.part_size(rank) for rank in ranks}
+
+
+def _given(handle: Handle, call: m.Offer) -> Handle:
+    """A handle as an offer has it."""
+    if call.dtype is None and call.distribution is None:
+        return handle
+    return replace(
+        handle,
+        dtype=call.dtype if handle.dtype is None else handle.dtype,
+        distribution=call.distribution if handle.distribution is None else handle.distribution,
+    )
+
+
+def _earlier(state: State, call: m.Offer | m.OfferGroup) -> list[Waiting]:
+    """The offers that have waited for longer than this one."""
+    requests = list(state.queue)
+    if call.request in state.queue:
+        requests = requests[: requests.index(call.request)]
+    return [state.queue[request] for request in requests]
+
+
+def _let_others_go_first(state: State, call: m.Offer | m.OfferGroup) -> None:
+    """Raise PoolFullError where one waits that was overtaken often enough, and there can be room.
+
+    Otherwise small offers could take what becomes free for ever, and a large one wait for ever. But
+    those that others wait for who hold room already, to be complete, need not let it go first.
+    """
+    late = [each for each in _earlier(state, call) if each.overtaken >= OVERTAKINGS]
+    if not late or any(
+        cdo.current is not None and cdo.current.stage is Stage.FORMING
+        for _, _, cdo in state.together(call.handle)
+    ):
+        return
+    for earlier in late:
+        if state.ledger.could_hold(earlier.sizes):
+            name = state.handles[earlier.call.handle].name
+            raise PoolFullError(
+                f"CDO {state.handles[call.handle].name!r}: room is kept for {name!r} of"
+                f" {earlier.call.app}, with {sum(earlier.sizes.values())} bytes, which has waited"
+                f" for longer; {state.ledger}{_holders(state)}"
+            )
 
 
 def stored(state: State, call: m.Stored) -> None:
@@ -82,6 +161,8 @@ def stored(state: State, call: m.Stored) -> None:
         (key, handle, cdo, state.offering(cdo, key))
         for key, handle, cdo in state.together(call.handle)
     ]
+    for key, _, cdo, version in offered:
+        _check_stored(cdo, version, version.ranks_of(key))
     state.reply(call)
     _all_there(state, offered)
 
@@ -99,6 +180,16 @@ def _all_there(state: State, offered: list[tuple[str, Handle, Cdo, Version]]) ->
         serial = tell(state, "offer", cdo, handle, version)
         if serial is not None and version.stage is not Stage.OVER:
             state.bulletin.pin(serial, version)
+
+
+def _check_stored(cdo: Cdo, version: Version, ranks: list[int]) -> None:
+    """Raise DataLostError if a node has died before all was there."""
+    lost = [rank for rank in ranks if version.slots[rank].left_by and version.slots[rank].size]
+    if lost and version.stage is not Stage.OVER:
+        nodes = ", ".join(sorted({version.slots[rank].left_by for rank in lost}))
+        raise DataLostError(
+            f"CDO {cdo.name!r}: ranks {lost} were lost with node {nodes} before they were there"
+        )
 
 
 def abort(state: State, call: m.Abort) -> None:
@@ -146,32 +237,27 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
     handle, cdo = state.find(call)
     if cdo.offered_by(call.handle) is not None:
         raise LifecycleError(f"CDO {cdo.name!r}: offer was called before withdraw")
-    given = handle
-    if call.dtype is not None or call.distribution is not None:
-        given = replace(
-            handle,
-            dtype=call.dtype if handle.dtype is None else handle.dtype,
-            distribution=call.distribution if handle.distribution is None else handle.distribution,
-        )
+    given = _given(handle, call)
     cdo.check(given, but=call.handle)
     ranks = ranks_spoken_for(given)
     version = _ended_round(state, cdo, given, ranks) or _open(state, cdo, given, ranks)
-    places: dict[int, str] = {}
-    if (
-        version.stage is not Stage.OVER
-    ):  # else this round came to nothing: there is nobody to send to
-        places = _reserve(state, cdo, given, ranks, call.near)
+    places: list[dict[int, str]] = [{}]
+    if version.stage is not Stage.OVER:  # else there is nobody to send to
+        places = _reserve(state, cdo, _part_sizes(given, call), call)
+        if given.distribution is not None:
+            places[0].update((r, call.near[r]) for r in ranks if is_location(call.near.get(r)))
     handle.dtype, handle.distribution = given.dtype, given.distribution
     for rank in ranks:
-        place = places.get(rank)
-        size = 0 if is_location(place) else given.part_size(rank)  # bytes of a node
-        version.slots[rank] = Slot(call.app, call.handle, place, size, needs=handle.depends)
+        nodes = [copy[rank] for copy in places if rank in copy]
+        located = is_location(call.near.get(rank))
+        size = 0 if located else given.part_size(rank)  # bytes of a node
+        version.slots[rank] = Slot(call.app, call.handle, nodes, size, needs=handle.depends)
     if version.stage is not Stage.OVER:
         if cdo.current is None:
             state.serial += 1
             cdo.current = version
         bind(state, cdo, version)
-    return {"version": version.serial, "nodes": places}
+    return {"version": version.serial, "nodes": places[0], "copies": places[1:]}
 
 
 def _check_together(state: State, key: str) -> None:
@@ -260,21 +346,29 @@ def _open(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version:
     return version
 
 
-def _reserve(
-    state: State, cdo: Cdo, given: Handle, ranks: list[int], near: dict[int, str]
-) -> dict[int, str]:
-    if given.distribution is None:
-        return {}
-    located = {rank: near[rank] for rank in ranks if is_location(near.get(rank))}
-    sizes = {rank: given.part_size(rank) for rank in ranks if rank not in located}
-    places = state.ledger.reserve(sizes, near)
-    if places is None:
-        room = str(state.ledger) or "no node has joined: start a Dask worker"
-        raise PoolFullError(
-            f"CDO {cdo.name!r}: no room for {len(ranks)} parts of {sum(sizes.values())} bytes"
-            f" in all, the largest of {max(sizes.values())}; {room}{_holders(state)}"
+def _reserve(state: State, cdo: Cdo, sizes: dict[int, int], call: m.Offer) -> list[dict[int, str]]:
+    """The nodes for each copy, by rank."""
+    if not sizes:
+        return [{}]
+    places: list[dict[int, str]] = []
+    for copy in range(call.copies):
+        found = (
+            state.ledger.reserve_apart(sizes, places)
+            if copy
+            else state.ledger.reserve(sizes, call.near)
         )
-    return {**places, **located}
+        if found is None:
+            for place in places:
+                for rank, node in place.items():
+                    state.ledger.nodes[node].used -= sizes[rank]
+            room = str(state.ledger) or "no node has joined: start a Dask worker"
+            each = "" if call.copies == 1 else f", {call.copies} copies of each on as many nodes"
+            raise PoolFullError(
+                f"CDO {cdo.name!r}: no room for {len(sizes)} parts of {sum(sizes.values())} bytes"
+                f" in all, the largest of {max(sizes.values())}{each}; {room}{_holders(state)}"
+            )
+        places.append(found)
+    return places
 
 
 def _holders(state: State) -> str:
@@ -283,9 +377,9 @@ def _holders(state: State) -> str:
     for cdo in state.cdos.values():
         for version in cdo.versions():
             for slot in version.slots.values():
-                if slot.node is not None and slot.size:
+                if slot.nodes and slot.size:
                     what = f"{cdo.name!r} of {slot.app}"
-                    held[what] = held.get(what, 0) + slot.size
+                    held[what] = held.get(what, 0) + slot.size * len(slot.nodes)
     most = sorted(held.items(), key=lambda item: -item[1])[:HOLDERS]
     if not most:
         return ""

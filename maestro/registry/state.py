@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from maestro import messages as m
@@ -14,7 +14,7 @@ from maestro.placement import Ledger
 from maestro.subscriptions import Subscriptions
 from maestro.versions import Batch, Version
 
-__all__ = ["Demand", "State"]
+__all__ = ["Demand", "Estate", "State", "Waiting"]
 
 
 @dataclass
@@ -23,6 +23,63 @@ class Demand:
 
     handle: str
     missing: list[str]  # names
+
+
+@dataclass
+class Waiting:
+    """An offer that waits for room.
+
+    Attributes
+    ----------
+    sizes : dict of int to int
+        Bytes of its parts, of all members for a group.
+    overtaken : int
+        How many offers that came later have found room meanwhile.
+    """
+
+    call: m.Offer | m.OfferGroup
+    sizes: dict[int, int]
+    overtaken: int = 0
+
+
+@dataclass
+class Estate:
+    """What a node that is gone has left on its host.
+
+    Attributes
+    ----------
+    number : int
+        Its own.
+    node : str
+        Address of the node; another may have it by now.
+    homes : list of (str, str)
+        The directories in which it is, and what proves that one sees them.
+    until : float
+        When it is too late to take it over.
+    parts : dict of (int, int) to Version
+        What of it is still wanted, by version and rank.
+    heir : str or None
+        The node that is just taking it over.
+    asked : int
+        The number under which it was asked to.
+    reserved : int
+        Bytes that are reserved there.
+    strangers : set of str
+        Nodes that do not see it.
+    next : float
+        When to ask again.
+    """
+
+    number: int
+    node: str
+    homes: list[tuple[str, str]]
+    until: float
+    parts: dict[tuple[int, int], Version] = field(default_factory=dict)
+    heir: str | None = None
+    asked: int = 0
+    reserved: int = 0
+    strangers: set[str] = field(default_factory=set)
+    next: float = 0.0
 
 
 class State:
@@ -44,10 +101,18 @@ class State:
         The next version's.
     ledger : Ledger
         The nodes and their bytes.
-    queue : dict of int to Offer or OfferGroup
-        Offers that wait for room, by request.
+    queue : dict of int to Waiting
+        Offers that wait for room, by request, in the order in which they came.
     demands : dict of int to Demand
         Demands that wait for what is not there, by request.
+    seeks : dict of int to str
+        Demands under way that wait for lost parts, by request; their handles.
+    estates : dict of int to Estate
+        What nodes that are gone have left.
+    patience : float
+        Seconds for which somebody is looked for who takes it over.
+    lost, asked : int
+        How many nodes are gone, and how often another was asked to take over what they have left.
     batches : dict of int to Batch
         Withdrawals of groups that wait, by request.
     bulletin : Bulletin
@@ -58,7 +123,7 @@ class State:
         What is to be done about the message that is being handled.
     """
 
-    def __init__(self, subscriptions: Subscriptions | None = None) -> None:
+    def __init__(self, subscriptions: Subscriptions | None = None, patience: float = 0.0) -> None:
         self.apps: dict[str, m.Join] = {}
         self.joins: dict[str, int] = {}
         self.joined = 0
@@ -66,7 +131,12 @@ class State:
         self.cdos: dict[str, Cdo] = {}
         self.serial = 0
         self.ledger = Ledger()
-        self.queue: dict[int, m.Offer | m.OfferGroup] = {}
+        self.queue: dict[int, Waiting] = {}
+        self.seeks: dict[int, str] = {}
+        self.estates: dict[int, Estate] = {}
+        self.patience = patience
+        self.lost = 0
+        self.asked = 0
         self.demands: dict[int, Demand] = {}
         self.batches: dict[int, Batch] = {}
         self.bulletin = Bulletin(subscriptions or Subscriptions())

@@ -31,12 +31,15 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """No thread and no process outlives a test but what module-wide clusters need."""
+    """No thread and no process outlives a test but what module-wide clusters need.
+
+    Dask's nannies start a killed worker again: then there are as many as before.
+    """
     threads = set(threading.enumerate())
-    children = set(multiprocessing.active_children())
+    children = multiprocessing.active_children()
     yield
     gc.collect()
-    assert not set(multiprocessing.active_children()) - children
+    assert len(multiprocessing.active_children()) <= len(children)
     left = [
         thread
         for thread in set(threading.enumerate()) - threads
@@ -59,11 +62,11 @@ def check(app):
 def _state(dask_scheduler):
     manager = dask_scheduler.extensions["maestro"]
     slots = [
-        (slot.node, version.serial, rank)
+        (node, version.serial, rank)
         for cdo in manager.registry.cdos.values()
         for version in cdo.versions()
         for rank, slot in version.slots.items()
-        if slot.node is not None
+        for node in slot.nodes
     ]
     used = {a: node.used for a, node in manager.registry.ledger.nodes.items()}
     return {"slots": slots, "used": used, "answers": list(manager.lines.waiting)}
@@ -71,4 +74,5 @@ def _state(dask_scheduler):
 
 def _held(dask_worker):
     node = dask_worker.extensions["maestro"]
-    return {key: part.nbytes for key, part in node.holdings.parts.items()}
+    holdings = getattr(node, "holdings", None)  # None: it was started this moment
+    return {} if holdings is None else {key: p.nbytes for key, p in holdings.parts.items()}

@@ -7,6 +7,7 @@ import itertools
 from layouts import Distribution
 from maestro import messages as m
 from maestro.registry import Registry
+from maestro.registry.needs import find
 from maestro.versions import Stage
 
 WHOLE = Distribution((8,))
@@ -17,8 +18,9 @@ F8 = "'<f8'"
 class Pool:
     """A registry with apps that talk to it, and nodes that hold what they are told."""
 
-    def __init__(self, nodes=2, limit=1000):
-        self.registry = Registry()
+    def __init__(self, nodes=2, limit=1000, patience=0.0):
+        self.registry = Registry(patience=patience)
+        self.adopting = []  # what nodes are asked to take over
         self.now = 0.0
         self.requests = itertools.count()
         self.answers = {}  # request -> Reply or Refuse
@@ -34,9 +36,13 @@ class Pool:
                     self.held.discard((instruction.node, instruction.version, rank))
             elif isinstance(instruction, m.Tell):
                 self.told.setdefault(instruction.subscription, []).append(instruction.events)
+            elif isinstance(instruction, m.Adopt):
+                self.adopting.append(instruction)
             else:
                 assert instruction.request not in self.answers, "answered twice"
                 self.answers[instruction.request] = instruction
+                if isinstance(instruction, m.Reply):
+                    self.hold(instruction.value)
 
     def call(self, kind, app, *args, **kwargs):
         """Make a call; return its request."""
@@ -72,9 +78,9 @@ class Pool:
         words = {"rank": rank, "dtype": dtype, "distribution": distribution, "depends": depends}
         self.ask(m.Seal, app, handle, name=name, attributes=attributes, **words)
 
-    def offer(self, app, handle, distribution=WHOLE, store=True):
-        answer = self.ask(m.Offer, app, handle, dtype=F8, distribution=distribution)
-        self.hold(answer)
+    def offer(self, app, handle, distribution=WHOLE, store=True, copies=1):
+        words = {"dtype": F8, "distribution": distribution, "copies": copies}
+        answer = self.ask(m.Offer, app, handle, **words)
         if store:
             self.ask(m.Stored, app, handle)
         return answer
@@ -101,36 +107,41 @@ class Pool:
     def offer_group(self, app, handle, layouts=None, store=True):
         offers = tuple(self.offers(app, handle, layouts))
         answers = self.ask(m.OfferGroup, app, handle, offers=offers)
-        for answer in answers.values():
-            self.hold(answer)
         if store:
             self.ask(m.Stored, app, handle)
         return answers
 
     def hold(self, answer):
-        """Nodes have what an offer was granted."""
-        for rank, node in answer["nodes"].items():
-            self.held.add((node, answer["version"], rank))
+        """Nodes have what an offer or a group is granted; it may be taken back at once."""
+        if not isinstance(answer, dict):
+            return
+        for each in (answer, *answer.values()):
+            if isinstance(each, dict) and isinstance(each.get("nodes"), dict) and "copies" in each:
+                for places in (each["nodes"], *each["copies"]):
+                    for rank, node in places.items():
+                        self.held.add((node, each["version"], rank))
 
     def check(self):
         """What holds at any time."""
         registry = self.registry
         slots = {
-            (slot.node, version.serial, rank): slot.size
+            (node, version.serial, rank): slot.size
             for cdo in registry.cdos.values()
             for version in cdo.versions()
             for rank, slot in version.slots.items()
-            if slot.node is not None
+            for node in slot.nodes
         }
         assert set(slots) == self.held, "nodes hold what the registry knows, no more, no less"
         for address, node in registry.ledger.nodes.items():
             used = sum(size for (where, _, _), size in slots.items() if where == address)
+            used += sum(e.reserved for e in registry.estates.values() if e.heir == address)
             assert node.used == used <= node.limit
         for cdo in registry.cdos.values():
             stages = [version.stage for version in cdo.versions()]
             assert sum(s in (Stage.FORMING, Stage.POOLED) for s in stages) <= 1
             if cdo.pooled:
-                assert not cdo.waiting, "nobody waits for what is there"
+                lost = any(v.missing_parts for v in cdo.versions() if v.stage is not Stage.OVER)
+                assert lost or not cdo.waiting, "nobody waits for what is there"
                 assert not cdo.pending
                 assert not cdo.awaited
                 assert cdo.current.complete
@@ -147,6 +158,7 @@ class Pool:
                     assert not version.withdrawing
                     assert not version.requirements
         assert not registry.freed
+        self.check_lost()
         for request, demand in registry.demands.items():
             assert demand.missing, "who waits, waits for something"
             assert request in registry.handles[demand.handle].demands
@@ -159,6 +171,22 @@ class Pool:
             assert known.demands <= set(registry.demands)
             assert registry.cdos[known.name].handles[handle] is known
             assert known.app in registry.apps
+
+    def check_lost(self):
+        """Whoever waits for lost parts waits for a node to take them over."""
+        registry = self.registry
+        for cdo in registry.cdos.values():
+            for version in cdo.versions():
+                for rank in version.missing_parts if version.stage is not Stage.OVER else ():
+                    estate = registry.estates[version.slots[rank].estate]
+                    assert estate.parts[version.serial, rank] is version
+        for estate in registry.estates.values():
+            assert estate.heir is not None or registry.deadline is not None
+            assert estate.heir is None or estate.heir in registry.ledger.nodes
+        for key in registry.seeks.values():
+            found, missing = find(registry, key, kept=True)
+            assert not missing
+            assert any(version.missing_parts for version in found.values())
 
     def check_needs(self, cdo, version):
         """What a version needs is there for as long as itself, and knows it."""

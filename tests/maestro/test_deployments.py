@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -212,7 +213,10 @@ def test_workers_that_arrive_late_become_nodes():
 
 
 def test_a_worker_that_goes_takes_its_parts_with_it():
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=FREE) as cluster:
+    with (
+        dask.config.set({"maestro.node.heir": "0.1 s"}),
+        LocalCluster(n_workers=1, processes=False, dashboard_address=FREE) as cluster,
+    ):
         with maestro.connect(cluster) as app:
             want = app.declare("x")
             want.require()

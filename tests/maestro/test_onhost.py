@@ -35,7 +35,12 @@ DTYPES = ["u1", ">i2", "f4", "c16", "S3", [("a", "u1"), ("b", "f8")]]
 @contextmanager
 def pool(workers, directory, memory_limit="auto", **options):
     """A pool of processes with an arena of its own, and an app."""
-    config = {"maestro.arena.directory": str(directory), **options}
+    config = {
+        "maestro.arena.directory": str(directory),
+        # Dask closes a nanny so long after its worker was killed, if it is just killed once more.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+        **options,
+    }
     with dask.config.set(config):
         with (
             LocalCluster(
@@ -249,13 +254,13 @@ def test_what_a_dead_producer_may_still_write_to_is_not_used_again(app, results)
     how = (app.address, ROWS.to_dict(), results, "written", "offer")
     with doomed(programs.map_and_hang, *how) as process:
         assert results.get(timeout=60) == "under way"
+        until(lambda: sum(map(len, app._link.client.run(_paths).values())) == 4)
         written = {path for paths in app._link.client.run(_paths).values() for path in paths}
-        assert len(written) == 4
         kill(process)
     with pytest.raises(maestro.DataLostError, match=r"'written': app 'doomed-.*' died while"):
         wait()
     until(lambda: not any(app._link.client.run(_paths).values()))
-    assert not any(os.path.exists(path) for path in written)
+    until(lambda: not any(os.path.exists(path) for path in written))
 
 
 def _paths(dask_worker):

@@ -109,7 +109,7 @@ def test_rounds_of_ranks_that_do_not_keep_step_never_mix(pool):
     pool.seal("c", "want")
     request = pool.call(m.Demand, "c", "want")
     late = pool.offer("p1", "have1", HALVES)
-    assert late == {"version": first, "nodes": {}}
+    assert late == {"version": first, "nodes": {}, "copies": []}
     assert request not in pool.answers
     pool.ask(m.Withdraw, "p1", "have1")
     assert pool.offer("p1", "have1", HALVES)["version"] == second
@@ -212,9 +212,8 @@ def test_an_offer_waits_for_room_and_is_served_in_turn():
     ]
     assert not any(request in pool.answers for request in waiting)
     pool.ask(m.Withdraw, "p", "t")
-    answer = pool.answer(waiting[0])
+    pool.answer(waiting[0])
     assert waiting[1] not in pool.answers
-    pool.held.add(("node-0", answer["version"], 0))
     pool.check()
     pool.send(m.Expired(waiting[1], "v", 3.0))
     with pytest.raises(PoolFullError, match=r"'v': no room .*; the most is held by 'u' of p: 64"):

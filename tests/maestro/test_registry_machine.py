@@ -46,10 +46,16 @@ class Machine(RuleBasedStateMachine):
     """Apps that make legal calls in any order, die at any moment, and nodes that come and go."""
 
     did: ClassVar = Counter()
+    COPIES = (1,)
+    MOVES = (
+        *("join", "seal", "seal", "seal_group", "offer", "offer", "demand", "demand"),
+        *("require", "retract", "withdraw", "withdraw", "receive", "receive", "expire"),
+        *("dispose", "go", "node_lost", "subscribe", "ack", "ack", "tick"),
+    )
 
     def __init__(self):
         super().__init__()
-        self.pool = Pool(nodes=2, limit=LIMIT)
+        self.pool = self.start()
         self.registry = self.pool.registry
         self.subscriptions = self.registry.bulletin.subscriptions
         self.now = 0.0
@@ -69,14 +75,17 @@ class Machine(RuleBasedStateMachine):
     def act(self, drawn):
         self.moves = Moves(drawn)
         while self.moves.left:
-            move = self.moves.one_of(
-                *("join", "seal", "seal", "seal_group", "offer", "offer", "demand", "demand"),
-                *("require", "retract", "withdraw", "withdraw", "receive", "receive", "expire"),
-                *("dispose", "go", "node_lost", "subscribe", "ack", "ack", "tick"),
-            )
+            move = self.moves.one_of(*self.MOVES)
             getattr(self, move)()
             self.did[move] += 1
             self.promises()
+
+    def start(self):
+        return Pool(nodes=2, limit=LIMIT)
+
+    def layout(self, name):
+        """How the apps hold the CDO of a name."""
+        return HALVES
 
     # What apps do
 
@@ -96,7 +105,8 @@ class Machine(RuleBasedStateMachine):
         depends = self.moves.one_of((), (), NEEDS[name])
         handle = f"h{next(self.numbers)}"
         before = self.picture()
-        words = {"rank": rank, "dtype": F8, "distribution": HALVES, "depends": depends}
+        layout = self.layout(name)
+        words = {"rank": rank, "dtype": F8, "distribution": layout, "depends": depends}
         answer = self.answer(m.Seal, app, handle, name=name, **words)
         if self.refused(answer, before):
             assert isinstance(answer.error, InconsistentError)
@@ -112,7 +122,6 @@ class Machine(RuleBasedStateMachine):
         name = self.moves.one_of(*GROUPS)
         rank = self.moves.one_of(None, None, 0, 1)
         of = self.moves.one_of((), ("t",), ("t", "u"), ("u", "v"), ("g",), ("h", "v"))
-        layout = {"rank": rank, "dtype": F8, "distribution": HALVES}
         nothing = {"rank": None, "dtype": None, "distribution": None}
         seals = [
             m.Seal(
@@ -121,7 +130,11 @@ class Machine(RuleBasedStateMachine):
                 f"h{next(self.numbers)}",
                 name=each,
                 group=each in GROUPS,
-                **(nothing if each in GROUPS else layout),
+                **(
+                    nothing
+                    if each in GROUPS
+                    else {"rank": rank, "dtype": F8, "distribution": self.layout(each)}
+                ),
             )
             for each in of
         ]
@@ -148,12 +161,15 @@ class Machine(RuleBasedStateMachine):
             offers = tuple(self.pool.offers(self.apps[handle], handle, self.layouts(handle)))
             answer = self.make(m.OfferGroup, handle, "offer", offers=offers, wait=wait)
         else:
-            words = {"dtype": F8, "distribution": HALVES, "wait": wait}
+            layout = self.layout(self.registry.handles[handle].name)
+            words = {"dtype": F8, "distribution": layout, "wait": wait}
+            words["copies"] = self.moves.one_of(*self.COPIES)
             answer = self.make(m.Offer, handle, "offer", **words)
         self.refused(answer, before)
 
     def layouts(self, handle):
-        return dict.fromkeys(self.members[handle], HALVES)
+        names = {key: self.registry.handles[key].name for key in self.members[handle]}
+        return {key: self.layout(name) for key, name in names.items()}
 
     def require(self):
         self.simple("require")
@@ -186,8 +202,9 @@ class Machine(RuleBasedStateMachine):
             self.settle()
 
     def expire(self):
-        if self.open:
-            request = self.moves.one_of(*sorted(self.open))
+        timed = sorted(r for r, (_, call) in self.open.items() if call != "locate")
+        if timed:
+            request = self.moves.one_of(*timed)
             self.send(m.Expired(request, self.open[request][0], 1.0))
             assert isinstance(self.pool.answers[request], m.Refuse)
             self.settle()
@@ -330,7 +347,7 @@ class Machine(RuleBasedStateMachine):
         if call == "demand":
             self.fetching[handle] = set()
             for found in (answer.value, *answer.value.get("along", {}).values()):
-                parts = {(n, found["version"], rank) for rank, n in enumerate(found["nodes"]) if n}
+                parts = self.parts_of(found)
                 assert parts <= self.pool.held, "what is handed out is there"
                 assert found["group"] or parts
                 self.fetching[handle] |= parts
@@ -340,10 +357,15 @@ class Machine(RuleBasedStateMachine):
             for found in (answer.value, *answer.value.get("along", {}).values()):
                 assert set(found["needs"]) <= names
         if call == "offer":
-            answers = answer.value if handle in self.members else {handle: answer.value}
-            for each in answers.values():
-                self.pool.hold(each)
             self.granted.append(handle)
+
+    def parts_of(self, found):
+        """Where a demand is sent, copies included."""
+        held = {rank: found["instead"].get(rank, rank) for rank in range(len(found["nodes"]))}
+        places = {rank: [node] for rank, node in enumerate(found["nodes"]) if node}
+        for rank, nodes in found["copies"].items():
+            places[rank] += nodes
+        return {(n, found["version"], held[r]) for r, nodes in places.items() for n in nodes}
 
     def bring(self, handle):
         word = m.Abort if self.abort_next else m.Stored
@@ -399,9 +421,12 @@ class Machine(RuleBasedStateMachine):
         if call == "offer":
             assert request in self.registry.queue
         elif call == "demand":
-            _, missing = find(self.registry, handle)
+            found, missing = find(self.registry, handle)
+            missing += [name for name, version in found.items() if version.missing_parts]
             # More may have turned out to be missing since, of what has come.
             assert set(self.registry.demands[request].missing) <= set(missing)
+        elif call == "locate":
+            assert request in self.registry.seeks
         else:
             assert call == "withdraw", f"{call} was not answered"
             if handle in self.members:
@@ -425,8 +450,8 @@ class Machine(RuleBasedStateMachine):
         registry = self.registry
         left = registry.cdos, registry.handles, registry.apps, self.pool.held
         assert not any(left), left
-        assert not any((registry.demands, registry.batches, registry.queue))
-        assert all(node.used == 0 for node in registry.ledger.nodes.values())
+        assert not any((registry.demands, registry.batches, registry.queue, registry.seeks))
+        self.pool.check()
 
 
 def cyclic(registry, name, depends):

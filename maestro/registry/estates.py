@@ -1,0 +1,167 @@
+"""What a node that is gone has left on its host, and who takes it over.
+
+::
+
+    node lost --> estate --Adopt--> a node that has room --Adopted--> its parts are there again
+                   |  ^                   |
+                   |  '-------------------'  it does not see it, or the lost one is not gone yet:
+                   |                         the next one, also one that joins only now
+                   '--in time nobody took it over, or did not find a part:
+                      what has neither copy nor replica is lost
+
+Meanwhile demands wait. What small parts and other memory of its own the node held is lost at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from maestro import messages as m
+from maestro.messages import dtype_from_wire
+from maestro.placement import host_of
+from maestro.registry.consumers import resume
+from maestro.registry.endings import fail
+from maestro.registry.state import Estate, State
+from maestro.versions import Stage, Version
+
+__all__ = ["adopted", "deadline", "node_joined", "node_lost", "settle"]
+
+#: Seconds until a node is asked again that found the lost one's process not gone yet.
+RETRY = 0.1
+
+
+def node_joined(state: State, event: m.NodeJoined) -> None:
+    """Take a node in."""
+    state.ledger.join(event.address, event.limit, event.homes, event.map_from)
+
+
+def node_lost(state: State, event: m.NodeLost) -> None:
+    """A node is gone; some of what it held may have outlived it."""
+    lost = state.ledger.leave(event.address)
+    for estate in state.estates.values():
+        if estate.heir == event.address:
+            estate.heir = None  # what it has found lies where it was
+    state.lost += 1
+    until = state.bulletin.time + state.patience
+    estate = Estate(state.lost, event.address, lost.homes, until)
+    affected = [
+        version
+        for cdo in state.cdos.values()
+        for version in cdo.versions()
+        if _bereave(estate, version, lost.map_from)
+    ]
+    if estate.homes:
+        state.estates[estate.number] = estate
+    _look(state, affected)
+
+
+def _bereave(estate: Estate, version: Version, map_from: int) -> bool:
+    """Note what of a version is lost with a node; whether any part is."""
+    lost = False
+    for rank, slot in version.slots.items():
+        if estate.node not in slot.nodes:
+            continue
+        slot.nodes.remove(estate.node)
+        if slot.nodes:
+            continue
+        slot.left_by, slot.estate, lost = estate.node, estate.number, True
+        if slot.stored and slot.size:
+            version.gone.add(rank)
+            if slot.size >= map_from:
+                estate.parts[version.serial, rank] = version
+    return lost
+
+
+def settle(state: State) -> None:
+    """Ask who can take over what is left; give up what nobody took over in time."""
+    now = state.bulletin.time
+    for estate in list(state.estates.values()):
+        if now >= estate.until and estate.parts:
+            affected = list(estate.parts.values())
+            estate.parts.clear()
+            _look(state, affected)
+        asked = estate.heir is not None or now < estate.next or _ask(state, estate)
+        if not asked and now >= estate.until:
+            del state.estates[estate.number]
+
+
+def deadline(state: State) -> float | None:
+    """When `settle` has something to do next."""
+    now = state.bulletin.time
+    times = [time for e in state.estates.values() for time in (e.next, e.until) if time > now]
+    return min(times, default=None)
+
+
+def _ask(state: State, estate: Estate) -> bool:
+    """Ask a node to take over an estate, its host's first; whether there is one to be asked."""
+    size = sum(version.slots[rank].size for (_, rank), version in estate.parts.items())
+    nodes = state.ledger.nodes.items()
+    host = host_of(estate.node)
+    for address, _ in sorted(nodes, key=lambda n: (host_of(n[0]) != host, n[1].used - n[1].limit)):
+        if address in estate.strangers or not state.ledger.reserve_at(address, size):
+            continue
+        state.asked += 1
+        estate.heir, estate.asked, estate.reserved = address, state.asked, size
+        homes, parts = tuple(estate.homes), tuple(_in_words(estate))
+        state.out.append(m.Adopt(estate.asked, estate.node, address, homes, parts))
+        return True
+    return False
+
+
+def _in_words(estate: Estate) -> Iterable[m.LeftParts]:
+    versions = {version.serial: version for version in estate.parts.values()}
+    for serial, version in versions.items():
+        if version.distribution is not None and version.dtype is not None:
+            ranks = tuple(rank for number, rank in estate.parts if number == serial)
+            itemsize = dtype_from_wire(version.dtype).itemsize
+            yield m.LeftParts(serial, version.distribution, itemsize, ranks)
+
+
+def adopted(state: State, event: m.Adopted) -> None:
+    """A node has taken over what another left, or could not."""
+    found = (e for e in state.estates.values() if e.heir and e.asked == event.number)
+    estate = next(found, None)
+    if estate is None or estate.heir is None:
+        return  # the heir is gone meanwhile
+    heir, estate.heir = estate.heir, None
+    state.ledger.release(heir, estate.reserved)
+    if event.outcome == "busy":
+        estate.next = state.bulletin.time + RETRY
+        return
+    if event.outcome == "elsewhere":
+        estate.strangers.add(heir)
+        return
+    del state.estates[estate.number]
+    state.ledger.nodes[heir].homes += estate.homes
+    for serial, rank in event.parts:
+        if (serial, rank) in estate.parts:
+            version = estate.parts[serial, rank]
+            slot = version.slots[rank]
+            slot.nodes, slot.left_by = [heir], ""
+            version.gone.discard(rank)
+            state.ledger.nodes[heir].used += slot.size
+        else:  # nobody wants it any more
+            state.out.append(m.Free(heir, serial, (rank,)))
+    affected = list(estate.parts.values())
+    estate.parts.clear()
+    _look(state, affected)
+
+
+def _look(state: State, affected: Iterable[Version]) -> None:
+    """Let versions go on that are whole again, and end those that cannot be any more."""
+    for version in {version.serial: version for version in affected}.values():
+        if version.stage is Stage.OVER:
+            continue
+        missing = version.missing_parts
+        lost = [rank for rank in missing if not _is_left(state, version, rank)]
+        if lost:
+            nodes = ", ".join(sorted({version.slots[rank].left_by for rank in lost}))
+            text = f"CDO {version.name!r}: ranks {lost} were lost with node {nodes}"
+            fail(state, state.cdos[version.name], version, text)
+        elif not missing:
+            resume(state, version)
+
+
+def _is_left(state: State, version: Version, rank: int) -> bool:
+    estate = state.estates.get(version.slots[rank].estate)
+    return estate is not None and (version.serial, rank) in estate.parts

@@ -60,6 +60,7 @@ class Machine(RuleBasedStateMachine):
         self.subscriptions = self.registry.bulletin.subscriptions
         self.now = 0.0
         self.numbers = itertools.count()
+        self.steps = 0
         self.states = {}  # handle -> state, as its app sees it
         self.apps = {}  # handle -> app
         self.members = {}  # group's handle -> handles, its own last
@@ -77,6 +78,7 @@ class Machine(RuleBasedStateMachine):
         while self.moves.left:
             move = self.moves.one_of(*self.MOVES)
             getattr(self, move)()
+            self.steps += 1
             self.did[move] += 1
             self.promises()
 
@@ -319,8 +321,11 @@ class Machine(RuleBasedStateMachine):
         return self.pool.answers.get(request)
 
     def picture(self):
-        """What the manager knows; every third time, for it takes as long as all the rest."""
-        return snapshot(self.registry) if sum(self.did.values()) % 3 == 0 else None
+        """What the manager knows; every third time, for it takes as long as all the rest.
+
+        Counted anew by every machine: the same moves are to be checked in the same way again.
+        """
+        return snapshot(self.registry) if self.steps % 3 == 0 else None
 
     def refused(self, answer, before):
         if isinstance(answer, m.Refuse) and before is not None:

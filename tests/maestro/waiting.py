@@ -19,7 +19,7 @@ def in_thread(function, *args):
     thread = threading.Thread(target=work)
     thread.start()
 
-    def join(timeout=60):
+    def join(timeout=300):
         thread.join(timeout)
         assert not thread.is_alive(), "it hangs"
         value, error = results[0]
@@ -30,7 +30,7 @@ def in_thread(function, *args):
     return join
 
 
-def until(condition, timeout=30):
+def until(condition, timeout=300):
     """Wait until the condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -320,6 +320,7 @@ OFFER = {
     "distribution": {"shape": [2]},
     "near": {},
     "wait": False,
+    "copies": 1,
 }
 SEAL = {
     "call": "seal",
@@ -348,6 +349,7 @@ SEAL = {
             {**OFFER, "dtype": None, "distribution": None, "near": {"0": "x"}},
             "call 'offer': near: got .*, expected addresses",
         ),
+        ({**OFFER, "dtype": "'<f8'", "distribution": None, "copies": 0}, "copies: got 0, expected"),
         ({"call": "list", "first": {"handle": "h"}}, "first: got .*, expected 'word'"),
         ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
         ({"call": "list", "first": [1]}, "first: got .1,., expected 'word' and fields"),

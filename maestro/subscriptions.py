@@ -491,7 +491,7 @@ class Subscriptions:
         for kind in gone.kinds:
             index = self._indexes[gone.when, kind]
             index.remove(gone, gone.selector)
-            if not len(index):
+            if not index:
                 del self._indexes[gone.when, kind]
         for serial in list(gone.unacknowledged):
             self._unheard(self._holds[serial], gone, reason)

@@ -158,8 +158,9 @@ class SelectorIndex(Generic[Who]):
         self._tree.collect(attributes, found)
         return found
 
-    def __len__(self) -> int:
-        return sum(len(group.members) for group in self._groups.values())
+    def __bool__(self) -> bool:
+        """Whether there is anybody."""
+        return bool(self._groups)
 
 
 class _Group(Generic[Who]):

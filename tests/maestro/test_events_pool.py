@@ -322,6 +322,29 @@ def test_an_app_is_gone_with_its_line(app, other):
         other.offer("y")
 
 
+def test_ten_thousand_subscriptions(app):
+    """Made, told, and gone with their app, which leaves the pool as it was."""
+
+    async def main():
+        async with maestro.connect(app.address) as guest:
+            asked = [f"(step = {number % 100})" for number in range(10_000)]
+            made = [guest.subscribe(each, kinds="offer", ack=True) for each in asked]
+            listeners = await asyncio.gather(*made)
+            have = await guest.offer("t", [1.0], attributes={"step": 7})
+            told = await asyncio.gather(*(each.poll() for each in listeners))
+            assert [len(events) for events in told] == [int(n % 100 == 7) for n in range(10_000)]
+            for listener, events in zip(listeners, told, strict=True):
+                if events and listener is not listeners[-93]:
+                    await listener.ack(events)
+            with pytest.raises(PoolTimeoutError, match="have not acknowledged"):
+                await have.withdraw(timeout=0.05)  # one of them has not
+            await listeners[-93].ack(told[-93])
+            await have.withdraw()
+
+    asyncio.run(main())
+    app.offer("t", [2.0]).withdraw(timeout=120)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [

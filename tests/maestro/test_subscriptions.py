@@ -213,6 +213,18 @@ def test_ten_thousand_subscriptions_of_which_one_is_meant():
     assert not pool.take()
 
 
+def test_ten_thousand_subscriptions_that_go_with_their_app():
+    pool = Subscriptions()
+    for number in range(10_000):
+        pool.subscribe(0, f"s{number}", "listener", f"(step > {number})", kinds="offer", ack=True)
+    held = pool.publish(1, "offer", "t", "model", {"step": 1e6})
+    pool.take()
+    pool.leave(2, "listener", died=True)
+    assert pool.take() == [Released(held)]
+    assert not pool._indexes
+    assert not pool._holds
+
+
 def test_a_clock_that_is_set_back_holds_nothing_longer(pool):
     pool.subscribe(100, "s", "a", ack=True, when="before")
     first = pool.publish(100, "offer", "t", "model", when="before")

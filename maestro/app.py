@@ -134,6 +134,7 @@ class App:
         attributes: Mapping[str, Any] | None = None,
         rank: int | None = None,
         depends: Iterable[str | Cdo] = (),
+        eagerness: str = "lazy",
     ) -> Cdo:
         """Make a handle to a CDO; nothing is announced yet.
 
@@ -154,6 +155,12 @@ class App:
             says so, they stay in the pool for as long as this one, and every demand brings them
             along: see `Cdo.dependencies`. Where who demands it says so, they come along here. A
             handle says in which layout.
+        eagerness : str
+            When data is moved: "lazy", once it is demanded; "eager", what this handle requires as
+            soon as it is in the pool, so that the demand finds it here; "push", what this handle
+            offers to everyone who requires it, as if they were eager. What was moved ahead counts
+            as served, and takes ``maestro.transfer.ahead`` bytes at most, in the order in which it
+            was required; the rest stays in the pool until it is demanded.
 
         Raises
         ------
@@ -163,13 +170,14 @@ class App:
             If an attribute is not as its schema says.
         """
         layout = distribution, dtype, attributes, rank
-        return Cdo(self._link, name, *layout, self.schemas, depends)
+        return Cdo(self._link, name, *layout, self.schemas, depends, eagerness)
 
     def group(
         self,
         name: str,
         members: Iterable[Handle] = (),
         attributes: Mapping[str, Any] | None = None,
+        eagerness: str = "lazy",
     ) -> Group:
         """Make a handle to a group of CDOs, which are offered, wanted and withdrawn as one.
 
@@ -182,6 +190,8 @@ class App:
             needs none: it gets what is offered under this name.
         attributes : mapping, optional
             Keys and plain values, of the group itself.
+        eagerness : str
+            As for `declare`.
 
         Examples
         --------
@@ -198,7 +208,7 @@ class App:
         t2m [280. 281.]
         u10 [3. 4.]
         """
-        return Group(self._link, name, members, attributes, self.schemas)
+        return Group(self._link, name, members, attributes, self.schemas, eagerness)
 
     def offer(
         self,

@@ -36,6 +36,7 @@ class Handle:
     wants: tuple[str, ...] = ()  # names that a requirement of this handle is about
     members: tuple[str, ...] = ()  # a group's: handles
     group: Spread | None = None
+    push: bool = False
     owner: str = ""  # the group that it is a member of: its handle
     demands: set[int] = field(default_factory=set)  # requests that wait
     required: bool = False  # by a require, apart from any demand
@@ -47,6 +48,7 @@ class Handle:
         words = call.attributes, call.defaults, call.depends, (call.name, *call.depends)
         handle = cls(call.app, call.name, call.rank, call.dtype, call.distribution, *words)
         handle.group = Spread() if call.group else None
+        handle.push = call.push
         return handle
 
     def part_size(self, rank: int) -> int:

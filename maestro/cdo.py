@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from layouts.orders import Order
 from maestro import transfer
 from maestro.arrivals import Arrivals
 from maestro.config import get_bytes, get_number, get_seconds
-from maestro.daskarrays import chunks_of, is_dask_array, persist_parts
+from maestro.daskarrays import chunks_of, is_dask_array, persist_parts, scatter_parts
 from maestro.errors import DataLostError, InconsistentError, PoolFullError
 from maestro.fetching import whereabouts
 from maestro.handle import Handle
@@ -29,7 +29,7 @@ from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
 from maestro.stores.lodging import Lodged
 from maestro.stores.staging import Stored
-from maestro.taking import Take, Wanted, in_time, sizes, source_of, take
+from maestro.taking import Brought, Found, Take, Wanted, out_of, sizes, source_of, take
 
 __all__ = ["Cdo"]
 
@@ -63,6 +63,7 @@ class Cdo(Handle):
         rank: int | None = None,
         schemas: Schemas | None = None,
         depends: Iterable[str | Cdo] = (),
+        eagerness: str = "lazy",
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"name: got {name!r}, expected a string that is not empty")
@@ -73,7 +74,7 @@ class Cdo(Handle):
         self.distribution = distribution
         self.dtype = None if dtype is None else np.dtype(dtype)
         self.rank = checked_rank(name, distribution, rank)
-        super().__init__(link, name, attributes, schemas, Lifecycle(name))
+        super().__init__(link, name, attributes, schemas, Lifecycle(name), eagerness)
         self.report: Report | None = None
         self.dependencies: dict[str, Any] = {}
         self._depends = checked_depends(name, depends)
@@ -454,37 +455,66 @@ class Cdo(Handle):
         along: bool = True,
     ) -> Any:
         begun = perf_counter()
-        async with self._turn("demand") as first:
-            found = await self._link.call(
-                "demand", timeout=timeout, first=first, handle=self._handle
-            )
-            report = Report(self.name, waited=perf_counter() - begun)
-            ways, came = self._link.ways, {}
-            try:
-                async with in_time(self.name, found, timeout, report.waited):
-                    if gather is not None:
-                        result = await gather(found, report)
-                    else:
-                        wanted, again = self._wanted(order, region), self._again(self.name)
-                        result = await take(ways, wanted, found, report, again, hand)
-                    for name, each in found.get("along", {}).items() if along else ():
-                        wanted, again = self._along(name), self._again(name)
-                        came[name] = await take(ways, wanted, each, Report(name), again)
-            except BaseException:
-                await self._tell("received", served=False)
-                raise
-            self._link.tell("received", handle=self._handle, served=True)
-            report.seconds = perf_counter() - begun - report.waited
-            self.attributes.unite(found["attributes"])
-            self.report, self.dependencies = report, came
-            return result
+        wanted = self._wanted(order, region)
+        async with self._turn("demand") as first, self._moved(timeout) as brought:
+            if brought is None:
+                found = await self._ask(timeout, first, along)
+                report = Report(self.name, waited=perf_counter() - begun)
+                async with self._receiving(found, timeout, report.waited):
+                    brought = await self._fetch(wanted, found, report, hand, gather)
+            elif gather is not None:
+                brought.result = await self._scatter(brought)
+            else:
+                brought.result = out_of(wanted, brought.result, hand)
+            self.attributes.unite(brought.found["attributes"])
+            self.report, self.dependencies = brought.report, brought.along
+            return brought.result
 
-    async def _persist(self, found: dict[str, Any], report: Report) -> Any:
+    async def _fetch(
+        self,
+        wanted: Wanted,
+        found: Found,
+        report: Report,
+        hand: Take | None = None,
+        gather: Callable[[Any, Report], Awaitable[Any]] | None = None,
+    ) -> Brought:
+        """Bring it, and what it depends on."""
+        begun, ways = perf_counter(), self._link.ways
+        if gather is not None:
+            result = await gather(found, report)
+        else:
+            result = await take(ways, wanted, found, report, self._again(self.name), hand)
+        came = {}
+        for name, each in found.get("along", {}).items():
+            again = self._again(name)
+            came[name] = await take(ways, self._along(name), each, Report(name), again)
+        report.seconds = perf_counter() - begun
+        return Brought(found, result, report, came)
+
+    def _same(self, found: Found) -> Hashable:
+        return found["version"], self.distribution, self.rank
+
+    async def _bring_ahead(self, found: Found) -> Brought:
+        async with self._receiving(found):
+            return await self._fetch(self._wanted(), found, Report(self.name))
+
+    async def _scatter(self, brought: Brought) -> Any:
+        """What was moved here ahead, as a Dask array."""
+        source = self._source_of_array(brought.found)
+        parts = brought.result if self.distribution else source.distribution.split(brought.result)
+        target = self.distribution or source.distribution
+        return await scatter_parts(self._link.client, source, target, parts)
+
+    def _source_of_array(self, found: Found) -> transfer.Source:
         source = source_of(self.name, found)
         if source is None:
             raise InconsistentError(
                 f"CDO {self.name!r}: it is offered without data, expected a Dask array's"
             )
+        return source
+
+    async def _persist(self, found: dict[str, Any], report: Report) -> Any:
+        source = self._source_of_array(found)
         target = self.distribution or source.distribution
         where = await whereabouts(self._link.ways, found)
         for left in reversed(range(int(get_number("transfer.retries")) + 1)):

@@ -28,7 +28,7 @@ from maestro.ways import Ways
 if TYPE_CHECKING:
     from dask.array import Array
 
-__all__ = ["Chunks", "chunks_of", "is_dask_array", "persist_parts"]
+__all__ = ["Chunks", "chunks_of", "is_dask_array", "persist_parts", "scatter_parts"]
 
 
 def is_dask_array(data: Any) -> bool:
@@ -161,15 +161,7 @@ async def persist_parts(
     lives : callable
         Whether the pool still has the node of an address; a coroutine function.
     """
-    import dask.array
-
-    try:
-        chunks = to_chunks(target)
-    except ValueError as error:
-        raise InconsistentError(
-            f"CDO {source.name!r}: {target} is no layout of a Dask array: {error}"
-        ) from None
-    name = f"maestro-{source.name}-{source.version}-{uuid4().hex}"
+    name, chunks = _called(source), _cut(source, target)
     workplaces = places(source, where.nodes, target, workers)
     words = _words(source)
     parts = [
@@ -190,10 +182,46 @@ async def persist_parts(
     ]
     await all_done(client, source.name, parts, set(workplaces), lives)
     reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
-    graph = {part.key: part for part in parts}
-    meta = np.empty((0,) * target.ndim, source.dtype)
-    array = dask.array.Array(graph, name, chunks, meta=meta)
+    array = _array(name, chunks, source, parts)
     return array, [Transfer(**each) for report in reports.values() for each in report]
+
+
+async def scatter_parts(
+    client: Client, source: transfer.Source, target: Distribution, parts: Sequence[Any]
+) -> Array:
+    """A Dask array whose chunks are the target ranks' parts, which are here already."""
+    name, chunks = _called(source), _cut(source, target)
+    scattered = await cast(Any, client.scatter(list(parts), hash=False))
+    indices = np.ndindex(*target.grid)
+    pairs = zip(indices, scattered, strict=True)
+    tasks = [client.submit(_same, part, key=(name, *index)) for index, part in pairs]
+    await all_done(client, source.name, tasks)
+    return _array(name, chunks, source, tasks)
+
+
+def _same(part: Any) -> Any:
+    return part
+
+
+def _called(source: transfer.Source) -> str:
+    return f"maestro-{source.name}-{source.version}-{uuid4().hex}"
+
+
+def _cut(source: transfer.Source, target: Distribution) -> Any:
+    """The chunks of a Dask array that is cut like this."""
+    try:
+        return to_chunks(target)
+    except ValueError as error:
+        raise InconsistentError(
+            f"CDO {source.name!r}: {target} is no layout of a Dask array: {error}"
+        ) from None
+
+
+def _array(name: str, chunks: Any, source: transfer.Source, parts: Sequence[Future]) -> Array:
+    import dask.array
+
+    meta = np.empty((0,) * len(chunks), source.dtype)
+    return dask.array.Array({part.key: part for part in parts}, name, chunks, meta=meta)
 
 
 async def _others_done(client: Client, array: Any) -> None:

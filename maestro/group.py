@@ -17,7 +17,7 @@ from maestro.link import Link
 from maestro.offering import Given, Offering
 from maestro.report import Report
 from maestro.schemas import Schemas
-from maestro.taking import Found, Wanted, in_time, sizes, take
+from maestro.taking import Found, Wanted, sizes, take
 
 __all__ = ["Group"]
 
@@ -46,10 +46,11 @@ class Group(Handle):
         members: Iterable[Handle] = (),
         attributes: Mapping[str, Any] | None = None,
         schemas: Schemas | None = None,
+        eagerness: str = "lazy",
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"name: got {name!r}, expected a string that is not empty")
-        super().__init__(link, name, attributes, schemas, Together(name))
+        super().__init__(link, name, attributes, schemas, Together(name), eagerness)
         self._members: dict[str, Handle] = {}
         self._known: dict[str, Handle] = {}  # members that a demand has found
         self.dependencies: dict[str, Any] = {}
@@ -273,25 +274,28 @@ class Group(Handle):
 
     async def _demand(self, timeout: float | None) -> dict[str, Any]:
         begun = perf_counter()
-        async with self._turn("demand") as first:
-            found = await self._link.call(
-                "demand", timeout=timeout, first=first, handle=self._handle
-            )
-            waited = perf_counter() - begun
-            along: dict[str, Found] = found.get("along", {})
-            try:
-                if not found["group"]:
-                    raise InconsistentError(f"group {self.name!r}: it is a CDO, expected a group")
-                async with in_time(self.name, found, timeout, waited):
-                    reports = {name: Report(name, waited) for name in along}
-                    came = await self._take(along, reports)
-            except BaseException:
-                await self._tell("received", served=False)
-                raise
-            self._link.tell("received", handle=self._handle, served=True)
-            data = self._fill(found, along, came, reports)
+        async with self._turn("demand") as first, self._moved(timeout) as brought:
+            if brought is None:
+                found = await self._ask(timeout, first)
+                waited = perf_counter() - begun
+                async with self._receiving(found, timeout, waited):
+                    brought = await self._fetch(found, waited)
+            found, came, reports = brought
+            data = self._fill(found, found.get("along", {}), came, reports)
             self.dependencies = {name: each for name, each in came.items() if each is not None}
             return data
+
+    async def _fetch(self, found: Found, waited: float = 0.0) -> tuple[Found, Any, Any]:
+        """Bring the members."""
+        if not found["group"]:
+            raise InconsistentError(f"group {self.name!r}: it is a CDO, expected a group")
+        along: dict[str, Found] = found.get("along", {})
+        reports = {name: Report(name, waited) for name in along}
+        return found, await self._take(along, reports), reports
+
+    async def _bring_ahead(self, found: Found) -> tuple[Found, Any, Any]:
+        async with self._receiving(found):
+            return await self._fetch(found)
 
     async def _take(
         self, along: Mapping[str, Found], reports: Mapping[str, Report]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from maestro.ahead import Move, checked_eagerness
 from maestro.attributes import Attributes
 from maestro.config import get_number
 from maestro.errors import DataLostError, LifecycleError, MaestroError, PoolLostError
@@ -16,6 +17,7 @@ from maestro.link import Link
 from maestro.messages import dtype_to_wire, layout_to_wire
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
+from maestro.taking import Found, in_time
 
 if TYPE_CHECKING:
     from maestro.group import Group
@@ -37,6 +39,8 @@ class Handle:
     attributes : Attributes
         To be set until the handle is sealed, which fills in the defaults of schemas; after a
         demand, what all handles have set.
+    eagerness : str
+        When data is moved: one of `maestro.ahead.EAGERNESS`.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Handle:
         attributes: Mapping[str, Any] | None,
         schemas: Schemas | None,
         life: Lifecycle,
+        eagerness: str,
     ) -> None:
         self._link = link
         self._handle = uuid4().hex
@@ -53,6 +58,10 @@ class Handle:
         self._schemas = schemas or Schemas()
         self._missing: tuple[str, ...] = ()  # required attributes, once sealed
         self._group: Group | None = None  # the group that it is a member of
+        self._move: Move | None = None  # its data, on its way here ahead of a demand
+        self._ticket = 0  # its place in the order of requirements
+        self._pushed = False  # whether what it requires is pushed
+        self.eagerness = checked_eagerness(name, eagerness)
         self.name = name
         self.attributes = Attributes(name, attributes, self._schemas, self._core)
 
@@ -157,6 +166,7 @@ class Handle:
             "name": self.name,
             "attributes": checked.stated,
             "defaults": checked.defaults,
+            "push": self.eagerness == "push",
         }
 
     async def _seal(self) -> None:
@@ -225,11 +235,67 @@ class Handle:
         with self._life.turn("withdraw"):
             await self._link.call("withdraw", timeout=timeout, handle=self._handle)
 
-    async def _require(self, warm: bool = True) -> None:
+    async def _require(self, wanted: bool = True) -> None:
+        """Require it; what is not wanted here is only to be kept in the pool."""
         async with self._turn("require") as first:
+            if wanted:
+                self._link.required[self._handle] = self
+            self._ticket, self._pushed = next(self._link.ahead.tickets), False
             found = await self._link.call("require", first=first, handle=self._handle)
-        if warm:
+        if self.eagerness != "lazy" or self._pushed:
+            self._move_ahead()
+        elif wanted:
             self._link.ways.warm_soon(self._sizes(found or {}))
+
+    def _move_ahead(self) -> None:
+        """Move the data here as soon as it is in the pool, before it is demanded."""
+        self._pushed = True  # also if the requirement is just being made
+        if self._move is None and self.state == "required":
+            self._move = Move(self._link.ahead, self)
+
+    @asynccontextmanager
+    async def _moved(self, timeout: float | None) -> AsyncIterator[Any]:
+        """What was moved ahead, which stays here if it can't be given; None if nothing was."""
+        brought = None
+        if self._move is not None:
+            try:
+                brought = await self._move.claim(timeout)
+            except DataLostError:  # it is still required: the next one is
+                self._move = Move(self._link.ahead, self)
+                raise
+        if brought is None:
+            self._move = None
+        yield brought
+        self._give_up_move()
+
+    async def _ask(
+        self,
+        timeout: float | None = None,
+        first: dict[str, Any] | None = None,
+        along: bool = True,
+    ) -> Any:
+        """Where it is, once it is in the pool, and what goes along with it."""
+        asked = {"handle": self._handle, "along": along}
+        return await self._link.call("demand", timeout=timeout, first=first, **asked)
+
+    @asynccontextmanager
+    async def _receiving(
+        self, found: Found, timeout: float | None = None, waited: float = 0.0
+    ) -> AsyncIterator[None]:
+        """Bring what was found, in time, and let the pool know whether it is here."""
+        try:
+            async with in_time(self.name, found, timeout, waited):
+                yield
+        except BaseException:
+            await self._tell("received", served=False)
+            raise
+        self._link.tell("received", handle=self._handle, served=True)
+
+    def _same(self, found: Found) -> Hashable:
+        return None
+
+    async def _bring_ahead(self, found: Found) -> Any:
+        raise NotImplementedError
 
     def _sizes(self, found: dict[str, Any]) -> list[int]:
         """Bytes of the parts that a demand will bring, as far as they are known."""
@@ -238,6 +304,12 @@ class Handle:
     async def _retract(self) -> None:
         with self._life.turn("retract"):
             await self._link.call("retract", handle=self._handle)
+            self._give_up_move()
+
+    def _give_up_move(self) -> None:
+        if self._move is not None:
+            self._move.drop()
+            self._move = None
 
     async def _tell(self, word: str, **how: Any) -> None:
         """Let the manager know how an offer or a demand ended; a lost pool need not know."""

@@ -6,10 +6,12 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, cast
+from weakref import WeakValueDictionary
 
 from distributed import Client
 
-from maestro.config import get_seconds
+from maestro.ahead import Ahead
+from maestro.config import get_bytes, get_seconds
 from maestro.errors import (
     MaestroError,
     PoolLostError,
@@ -18,7 +20,7 @@ from maestro.errors import (
     from_wire,
     to_wire,
 )
-from maestro.messages import PROTOCOL
+from maestro.messages import PROTOCOL, PUSHED
 from maestro.ways import Ways
 from maestro.wire import Wire, is_socket
 
@@ -55,6 +57,10 @@ class Link:
         The app's ways to the nodes.
     listeners : dict
         Who takes the events of a subscription.
+    ahead : Ahead
+        What is moved here before it is demanded.
+    required : dict
+        The handles that have required something, by their names at the manager.
     """
 
     def __init__(self, client: Client, app: str, asynchronous: bool) -> None:
@@ -62,7 +68,9 @@ class Link:
         self.app = app
         self.asynchronous = asynchronous
         self.ways = Ways(client.rpc, self.lives)
-        self.listeners: dict[str, Listener] = {}
+        self.listeners: dict[str, Listener] = {PUSHED: self._hear_of_pushed}
+        self.ahead = Ahead(get_bytes("transfer.ahead"))
+        self.required: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._patience = get_seconds("timeouts.answer")
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[tuple[Any, Any]]] = {}
@@ -119,6 +127,7 @@ class Link:
 
     async def close(self) -> None:
         """Close the line."""
+        self.ahead.close()
         if self._reading is not None:
             self._reading.cancel()
         self._lose(PoolLostError(f"app {self.app!r} has left the pool"))
@@ -205,6 +214,13 @@ class Link:
         listener = self.listeners.get(subscription)
         if listener is not None:  # it may have been ended in the same moment
             listener(events)
+
+    def _hear_of_pushed(self, handles: bytes | MaestroError) -> None:
+        """Somebody pushes what these handles require."""
+        if isinstance(handles, bytes):
+            for handle in handles.decode(errors="replace").split():
+                if handle in self.required:
+                    self.required[handle]._move_ahead()
 
     def _lose(self, error: PoolLostError) -> None:
         """The line is over: everyone who waits is told so."""

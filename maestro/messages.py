@@ -27,6 +27,7 @@ __all__ = [
     "CALLS",
     "MOST_AHEAD",
     "PROTOCOL",
+    "PUSHED",
     "Abort",
     "Ack",
     "Adopt",
@@ -82,7 +83,7 @@ MOST_AHEAD = 1 << 16
 REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 7
+PROTOCOL = 8
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Seal(_HandleCall):
     depends: tuple[str, ...] = ()  # names of CDOs that go with it
     group: bool = False
     members: tuple[str, ...] = ()  # handles of a group's members, sealed before it
+    push: bool = False  # whether what it offers is moved at once to all who require it
 
     def __post_init__(self) -> None:
         if self.rank is not None:
@@ -214,8 +216,11 @@ class Demand(_HandleCall):
     """Replied once the CDO is in the pool, and what goes with it.
 
     With its version, layout and where its parts are; and, as "along", by name, with the same of
-    what goes with it: what it depends on, or the members of a group.
+    what goes with it: what it depends on, or the members of a group. Without ``along`` neither is
+    waited for.
     """
+
+    along: bool = True
 
 
 @dataclass(frozen=True)
@@ -424,6 +429,9 @@ class Adopt:
 
 Instruction: TypeAlias = Reply | Refuse | Free | Tell | Adopt
 
+#: In place of a subscription: what an app hears of it are handles, each followed by a newline.
+PUSHED = "pushed"
+
 #: Calls by their word on the wire.
 CALLS: dict[str, type[Call]] = {
     kind.__name__.lower(): kind
@@ -538,6 +546,8 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "depends": (list | tuple, False),
     "members": (list | tuple, False),
     "group": (bool, False),
+    "push": (bool, False),
+    "along": (bool, False),
     "seals": (tuple, False),
     "offers": (tuple, False),
 }

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
-from layouts import Distribution
+from layouts import Distribution, plan
 from layouts.orders import Order
-from layouts.tiled import AnyArray
+from layouts.tiled import AnyArray, move
 from maestro import transfer
 from maestro.errors import InconsistentError, PoolTimeoutError
 from maestro.fetching import Again, whereabouts
@@ -18,7 +19,7 @@ from maestro.messages import dtype_from_wire, layout_from_wire
 from maestro.report import Report
 from maestro.ways import Ways
 
-__all__ = ["Found", "Take", "Wanted", "in_time", "sizes", "source_of", "take"]
+__all__ = ["Brought", "Found", "Take", "Wanted", "in_time", "out_of", "sizes", "source_of", "take"]
 
 #: Takes a rank's part.
 Take: TypeAlias = Callable[[int, AnyArray], None]
@@ -82,6 +83,28 @@ def source_of(name: str, found: Found) -> transfer.Source | None:
     return transfer.Source(name, found["version"], layout, dtype_from_wire(found["dtype"]))
 
 
+@dataclass
+class Brought:
+    """What a demand has brought.
+
+    Attributes
+    ----------
+    found : mapping
+        What the manager said of it.
+    result : array, list of arrays or None
+        As `Cdo.demand` gives it.
+    report : Report
+        What was moved.
+    along : dict
+        What came along, by name.
+    """
+
+    found: Found
+    result: Any
+    report: Report
+    along: dict[str, Any]
+
+
 async def take(
     ways: Ways,
     wanted: Wanted,
@@ -128,10 +151,39 @@ async def take(
             hand(rank, parts.pop(rank))
 
     where = await whereabouts(ways, found)
-    report.transfers = await transfer.fetch(
-        ways, source, where, target, parts, arrived, wanted.region, again
+    fetch = partial(
+        transfer.fetch, ways, source, where, target, parts, arrived, wanted.region, again
     )
+    if hand is None:
+        same = source.version, target, tuple(parts), str(wanted.region)
+        report.transfers = await ways.sharing.bring(same, parts, fetch)
+    else:
+        report.transfers = await fetch()
     return None if hand is not None else wanted.result(parts)
+
+
+def out_of(wanted: Wanted, result: Any, hand: Take | None) -> Any:
+    """What is wanted, out of what was brought without regard to region or ways to hand it over."""
+    if result is None:
+        return None
+    single = wanted.distribution is None or wanted.rank is not None
+    given = [result] if single else list(result)
+    whole = wanted.distribution or Distribution(given[0].shape, order=wanted.order)
+    ranks = wanted.ranks(whole)
+    parts: dict[int, AnyArray] = dict(zip(ranks, given, strict=True))
+    if wanted.region is not None:
+        target = wanted.target(whole)
+        way = plan(whole, target, region=wanted.region)
+        for rank in ranks:
+            part = target.empty(rank, given[0].dtype)
+            for source, pieces in way.incoming(rank):
+                move(part, parts[source], pieces, threads=1)
+            parts[rank] = part
+    if hand is None:
+        return wanted.result(parts)
+    for rank, part in parts.items():
+        hand(rank, part)
+    return None
 
 
 def sizes(wanted: Wanted, found: Found | None, dtype: Any = None) -> list[int]:

@@ -49,6 +49,7 @@ class Slot:
     stored: bool = False
     withdrawn: bool = False  # its producer has called withdraw, or is gone
     needs: tuple[str, ...] = ()  # names without which its producer says the CDO is nothing
+    push: bool = False  # whether it is to be moved at once to all who require it
     left_by: str = ""  # the node with which the last copy was lost
     estate: int = 0  # what else that node has left
 
@@ -111,6 +112,11 @@ class Version:
     def going(self) -> bool:
         """Whether any rank has been withdrawn."""
         return any(slot.withdrawn for slot in self.slots.values())
+
+    @property
+    def push(self) -> bool:
+        """Whether it is moved at once to all who require it."""
+        return any(slot.push for slot in self.slots.values())
 
     @property
     def apps(self) -> set[str]:

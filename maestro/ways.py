@@ -19,6 +19,7 @@ from maestro.config import get_flag, get_number, get_seconds
 from maestro.errors import PoolFullError
 from maestro.lending import Lender, Lent
 from maestro.payload import as_part
+from maestro.sharing import Sharing
 
 __all__ = ["Ways"]
 
@@ -41,6 +42,8 @@ class Ways:
     ----------
     mappings : Mappings
         The memory of nodes of this host.
+    sharing : Sharing
+        Demands that are under way, for others who want the same.
     memory : Recycler
         Where demanded arrays lie.
     """
@@ -54,6 +57,7 @@ class Ways:
     ) -> None:
         self.rpc, self.lives = rpc, lives
         self.mappings = Mappings(mapped)
+        self.sharing = Sharing()
         self.memory = Recycler(int(memory_limit * get_number("memory.keep")))
         self._proven: dict[str, bool] = {}
         self._lenders: dict[str, Lender] = {}

@@ -433,7 +433,7 @@ class Archiver:
                 await self._link.call("require", first=seal, handle=held.handle)
             else:
                 held.found = await self._link.call(
-                    "demand", timeout=0, first=seal, handle=held.handle
+                    "demand", timeout=0, first=seal, handle=held.handle, along=False
                 )
             if held.found is not None and held.found["version"] != version:
                 raise PoolTimeoutError(f"CDO {held.name!r}: version {version} is not there")
@@ -497,7 +497,7 @@ class Archiver:
 
         They are not waited for by an archiver that closes.
         """
-        found = asyncio.ensure_future(self._link.call("demand", handle=held.handle))
+        found = asyncio.ensure_future(self._link.call("demand", handle=held.handle, along=False))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({found, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -513,7 +513,7 @@ class Archiver:
     async def _still_there(self, version: int, held: _Held) -> bool:
         """Whether a CDO that could not be read can be read again."""
         try:
-            held.found = await self._link.call("demand", timeout=0, handle=held.handle)
+            held.found = await self._link.call("demand", timeout=0, handle=held.handle, along=False)
         except (DataLostError, PoolTimeoutError):
             return False
         return bool(held.found is not None and held.found["version"] == version)

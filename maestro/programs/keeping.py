@@ -127,7 +127,7 @@ class KeepAlive:
     async def _keep(self, name: str, version: int) -> None:
         if (name, version) not in self.kept:  # every rank of it tells of its offer
             cdo = self._app.declare(name)
-            await cdo._require(warm=False)  # it is not going to be demanded
+            await cdo._require(wanted=False)
             self.kept[name, version] = cdo
             self._tell(name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from maestro import messages as m
@@ -17,6 +17,7 @@ from maestro.versions import Version
 __all__ = [
     "demand",
     "locate",
+    "push",
     "received",
     "require",
     "resume",
@@ -36,8 +37,18 @@ def require(state: State, call: m.Require) -> None:
     if along := {name: each.layout() for name, each in found.items() if name != cdo.name}:
         layouts["along"] = along
     state.reply(call, layouts or None)
+    if any(found[name].push for name in handle.wants if name in found):
+        push(state, [call.handle])
     for party in _parties(state, call.handle, found):
         tell(state, "require", *party)
+
+
+def push(state: State, keys: Iterable[str]) -> None:
+    """Let those who require something that is pushed move it now."""
+    for key in sorted(keys):
+        handle = state.handles[key]
+        if handle.required and not handle.demands:
+            state.out.append(m.Tell(handle.app, m.PUSHED, f"{key}\n".encode(errors="replace")))
 
 
 def retract(state: State, call: m.Retract) -> None:
@@ -55,24 +66,24 @@ def demand(state: State, call: m.Demand) -> None:
     if handle.lost:
         text, handle.lost = handle.lost, ""
         raise DataLostError(text)
-    _serve(state, call.request, call.handle)
+    _serve(state, call.request, call.handle, call.along)
 
 
 def try_again(state: State, request: int) -> None:
     """What a demand was waiting for has come."""
     waited = state.demands.pop(request)
     state.handles[waited.handle].demands.discard(request)
-    _serve(state, request, waited.handle)
+    _serve(state, request, waited.handle, waited.along)
 
 
-def _serve(state: State, request: int, key: str) -> None:
+def _serve(state: State, request: int, key: str, along: bool) -> None:
     """Answer a demand, or let it wait for what is missing."""
     handle = state.handles[key]
-    found, missing = find(state, key)
+    found, missing = find(state, key, along=along)
     _claim(state, key, found)
     missing += [name for name, version in found.items() if version.missing_parts]
     if missing:
-        state.demands[request] = Demand(key, missing)
+        state.demands[request] = Demand(key, missing, along)
         handle.demands.add(request)
         for name in missing:
             state.cdos.setdefault(name, Cdo(name)).waiting.add(request)
@@ -103,7 +114,7 @@ def settle_seeks(state: State) -> None:
     for request, key in list(state.seeks.items()):
         handle = state.handles[key]
         found, missing = find(state, key, kept=True)
-        if handle.lost or missing:
+        if handle.lost or set(missing) & set(handle.wants):
             lost = handle.lost or f"CDO {handle.name!r}: nothing is kept for this handle"
             state.refuse(request, DataLostError(lost))
         elif any(version.missing_parts for version in found.values()):
@@ -120,7 +131,7 @@ def resume(state: State, version: Version) -> None:
         state.handles[waited.handle].demands.discard(request)
         for name in waited.missing:
             state.cdos[name].waiting.discard(request)
-        _serve(state, request, waited.handle)
+        _serve(state, request, waited.handle, waited.along)
 
 
 #: What there is of a group that nobody offers: its members alone.

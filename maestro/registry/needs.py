@@ -120,7 +120,9 @@ def let_go(cdo: Cdo, version: Version) -> None:
     version.holders.clear()
 
 
-def find(state: State, key: str, kept: bool = False) -> tuple[dict[str, Version], list[str]]:
+def find(
+    state: State, key: str, kept: bool = False, along: bool = True
+) -> tuple[dict[str, Version], list[str]]:
     """What a handle's demand is about, as far as it is there, and the names that are not.
 
     Parameters
@@ -129,6 +131,8 @@ def find(state: State, key: str, kept: bool = False) -> tuple[dict[str, Version]
         The handle.
     kept : bool
         Whether to pass over what is there but not kept for this handle.
+    along : bool
+        Whether what goes with it is looked for as well.
     """
     found: dict[str, Version] = {}
     missing: dict[str, None] = {}
@@ -143,7 +147,7 @@ def find(state: State, key: str, kept: bool = False) -> tuple[dict[str, Version]
         else:
             found[name] = version
             todo.append(version)
-    while todo:
+    while todo and along:
         at = todo.pop()
         for name in at.needs:
             needed = at.needed.get(name)

@@ -18,7 +18,7 @@ from maestro.errors import (
     ProtocolError,
 )
 from maestro.locations import is_location
-from maestro.registry.consumers import try_again
+from maestro.registry.consumers import push, try_again
 from maestro.registry.endings import empty, take_out
 from maestro.registry.needs import bind, let_go
 from maestro.registry.state import State, Waiting
@@ -251,7 +251,8 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
         nodes = [copy[rank] for copy in places if rank in copy]
         located = is_location(call.near.get(rank))
         size = 0 if located else given.part_size(rank)  # bytes of a node
-        version.slots[rank] = Slot(call.app, call.handle, nodes, size, needs=handle.depends)
+        slot = Slot(call.app, call.handle, nodes, size, needs=handle.depends, push=handle.push)
+        version.slots[rank] = slot
     if version.stage is not Stage.OVER:
         if cdo.current is None:
             state.serial += 1
@@ -398,5 +399,7 @@ def enter(state: State, cdo: Cdo, version: Version) -> None:
         missing.remove(cdo.name)
         if not missing:
             try_again(state, request)
+    if version.push:
+        push(state, version.requirements)
     if version.going:
         take_out(state, version)

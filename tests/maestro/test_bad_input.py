@@ -334,6 +334,7 @@ SEAL = {
     "depends": [],
     "group": False,
     "members": [],
+    "push": False,
 }
 
 
@@ -354,8 +355,14 @@ SEAL = {
         ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
         ({"call": "list", "first": [1]}, "first: got .1,., expected 'word' and fields"),
         ({"call": "list", "first": {"word": "list", 1: 1}}, "got the fields .'1', 'app'., exp"),
-        ({"call": "demand", "handle": ["h"]}, "call 'demand': handle: got .*, expected str"),
-        ({"call": "demand", "handle": "h", "timeout": "soon"}, "timeout: got 'soon', expected"),
+        (
+            {"call": "demand", "handle": ["h"], "along": True},
+            "call 'demand': handle: got .*, expected str",
+        ),
+        (
+            {"call": "demand", "handle": "h", "along": True, "timeout": "soon"},
+            "timeout: got 'soon', expected",
+        ),
         ({**SEAL, "rank": 2}, "call 'seal': rank: got 2, expected one of 2"),
         ({**SEAL, "distribution": None}, "call 'seal': rank: got 1, expected one of 0"),
         ({**SEAL, "attributes": [1]}, "call 'seal': attributes: got .*, expected dict"),

@@ -41,6 +41,8 @@ LIKELY = {
     "defaults": st.just({}),
     "depends": st.sampled_from([[], ["t2m"], ["u10"]]),
     "group": st.booleans(),
+    "push": st.booleans(),
+    "along": st.booleans(),
     "members": st.sampled_from([[], ["h"], ["other"], ["h", "h"]]),
     "near": st.just({}),
     "wait": st.booleans(),
@@ -63,7 +65,14 @@ LIKELY = {
 PART = {
     "seals": {
         **{"handle": "h", "name": "t2m", "rank": None, "dtype": None, "distribution": None},
-        **{"attributes": {}, "defaults": {}, "depends": [], "group": False, "members": []},
+        **{
+            "attributes": {},
+            "defaults": {},
+            "depends": [],
+            "group": False,
+            "members": [],
+            "push": False,
+        },
     },
     "offers": {"handle": "h", "dtype": None, "distribution": None, "near": {}},
 }

@@ -207,6 +207,11 @@ def test_what_a_cdo_depends_on_comes_along(app, other):
     same(group.dependencies, {"grid": FIELD})
 
 
+def test_an_array_in_one_line_comes_without_what_it_depends_on(app, other):
+    app.declare("rain", depends=["grid"]).offer(FIELD)
+    assert np.array_equal(other.demand("rain", timeout=10), FIELD)
+
+
 def test_what_is_needed_is_withdrawn_last(app, other):
     grid = other.offer("grid", FIELD)
     rain = app.declare("rain", depends=["grid"])

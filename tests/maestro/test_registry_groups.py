@@ -373,6 +373,28 @@ def test_who_demands_may_say_what_it_needs_too(pool):
     assert "along" not in pool.ask(m.Demand, "d", "other"), "others need not"
 
 
+def test_who_wants_it_alone_does_not_wait_for_what_goes_with_it(pool):
+    pool.seal("p", "rain", "rain", depends=("grid",))
+    pool.offer("p", "rain")
+    pool.seal("c", "want", "rain")
+    found = pool.ask(m.Demand, "c", "want", along=False)
+    assert found["needs"] == ["grid"]
+    assert "along" not in found
+    pool.ask(m.Received, "c", "want")
+
+
+def test_what_is_pushed_is_told_to_those_who_require_it(pool):
+    pool.seal("c", "early", "t")
+    pool.ask(m.Require, "c", "early")
+    pool.seal("d", "late", "t")
+    pool.ask(m.Seal, "p", "have", "t", rank=None, dtype=F8, distribution=WHOLE, push=True)
+    assert m.PUSHED not in pool.told
+    pool.offer("p", "have")
+    assert pool.told.pop(m.PUSHED) == [b"early\n"]
+    pool.ask(m.Require, "d", "late")
+    assert pool.told.pop(m.PUSHED) == [b"late\n"]
+
+
 def test_subscribers_see_groups_and_their_members(pool):
     seen = pool.registry.bulletin.subscriptions
     groups = "(.maestro.core.cdo.isgroup = true)"

@@ -67,6 +67,8 @@ class Machine(RuleBasedStateMachine):
         self.open = {}  # request -> (handle, call)
         self.back = {}  # handle -> state to which a refused call leads back
         self.fetching = {}  # handle -> versions that it was given, with their parts
+        self.ahead = set()  # handles that are fetching before they demand
+        self.here = set()  # and those that have
         self.granted = []  # handles whose offer has just been granted
         self.subscribed = {}  # subscription -> app
         self.told = {}  # subscription -> serials to acknowledge
@@ -109,6 +111,7 @@ class Machine(RuleBasedStateMachine):
         before = self.picture()
         layout = self.layout(name)
         words = {"rank": rank, "dtype": F8, "distribution": layout, "depends": depends}
+        words["push"] = self.moves.one_of(False, False, True)
         answer = self.answer(m.Seal, app, handle, name=name, **words)
         if self.refused(answer, before):
             assert isinstance(answer.error, InconsistentError)
@@ -187,24 +190,41 @@ class Machine(RuleBasedStateMachine):
 
     def simple(self, call):
         handle = self.turn(call)
-        if handle is not None and handle not in self.fetching:
+        if call == "demand" and handle in self.here:
+            self.here.remove(handle)
+            self.states[handle] = "demanded"
+        elif handle is not None and handle not in self.fetching:
             before = self.picture()
             answer = self.make(getattr(m, call.capitalize()), handle, call)
+            if call == "require" and self.moves.one_of(False, True):
+                self.move(handle)
             if not (isinstance(answer, m.Refuse) and isinstance(answer.error, DataLostError)):
                 self.refused(answer, before)  # that something was lost is said once
+
+    def move(self, handle):
+        """An eager app fetches as soon as it can, before it demands."""
+        moving = [h for h, call in self.open.values() if call == "move"]
+        required = self.states.get(handle) == "required"
+        if required and handle not in {*self.fetching, *self.here, *moving}:
+            request = self.pool.call(m.Demand, self.apps[handle], handle)
+            self.open[request] = (handle, "move")
+            self.settle()
 
     def receive(self):
         if self.fetching:
             handle = self.moves.one_of(*sorted(self.fetching))
             served = self.moves.one_of(True, True, False)
             del self.fetching[handle]
-            if not served:
+            if handle in self.ahead:
+                self.ahead.remove(handle)
+                self.here |= {handle} if served else set()
+            elif not served:
                 self.states[handle] = self.back[handle]
             self.pool.ask(m.Received, self.apps[handle], handle, served=served)
             self.settle()
 
     def expire(self):
-        timed = sorted(r for r, (_, call) in self.open.items() if call != "locate")
+        timed = sorted(r for r, (_, call) in self.open.items() if call not in ("locate", "move"))
         if timed:
             request = self.moves.one_of(*timed)
             self.send(m.Expired(request, self.open[request][0], 1.0))
@@ -341,28 +361,48 @@ class Machine(RuleBasedStateMachine):
                     self.see(handle, call, self.pool.answers[request])
             while self.granted:
                 self.bring(self.granted.pop())
+        for events in self.pool.told.pop(m.PUSHED, ()):
+            for handle in events.decode().split():
+                known = self.registry.handles[handle]
+                assert known.required
+                assert any(v.push for name in known.wants for v in self.versions(name))
+                self.move(handle)
+
+    def versions(self, name):
+        return self.registry.cdos[name].versions()
 
     def see(self, handle, call, answer):
+        if call == "move":
+            if self.states[handle] == "required" and isinstance(answer, m.Reply):
+                self.ahead.add(handle)
+                self.give(handle, answer)
+            return
         if isinstance(answer, m.Refuse):
             self.states[handle] = self.back[handle]
             return
         self.states[handle] = TURNS[call][1]
         if call == "dispose":
             self.forget(handle)
+        if call == "retract":
+            self.here.discard(handle)
         if call == "demand":
-            self.fetching[handle] = set()
-            for found in (answer.value, *answer.value.get("along", {}).values()):
-                parts = self.parts_of(found)
-                assert parts <= self.pool.held, "what is handed out is there"
-                assert found["group"] or parts
-                self.fetching[handle] |= parts
-            own = self.registry.handles[handle]
-            names = {own.name, *answer.value.get("along", {})}
-            assert set(own.wants) <= names, "with all that goes with it"
-            for found in (answer.value, *answer.value.get("along", {}).values()):
-                assert set(found["needs"]) <= names
+            self.give(handle, answer)
         if call == "offer":
             self.granted.append(handle)
+
+    def give(self, handle, answer):
+        """What a demand is told: all of it, and where it is."""
+        self.fetching[handle] = set()
+        for found in (answer.value, *answer.value.get("along", {}).values()):
+            parts = self.parts_of(found)
+            assert parts <= self.pool.held, "what is handed out is there"
+            assert found["group"] or parts
+            self.fetching[handle] |= parts
+        own = self.registry.handles[handle]
+        names = {own.name, *answer.value.get("along", {})}
+        assert set(own.wants) <= names, "with all that goes with it"
+        for found in (answer.value, *answer.value.get("along", {}).values()):
+            assert set(found["needs"]) <= names
 
     def parts_of(self, found):
         """Where a demand is sent, copies included."""
@@ -381,6 +421,8 @@ class Machine(RuleBasedStateMachine):
     def forget(self, handle):
         self.states.pop(handle, None)
         self.fetching.pop(handle, None)
+        self.ahead.discard(handle)
+        self.here.discard(handle)
 
     # What they were promised
 
@@ -390,7 +432,7 @@ class Machine(RuleBasedStateMachine):
         for handle, parts in self.fetching.items():
             assert parts <= self.pool.held, f"{handle} is still fetching that"
         for handle, state in self.states.items():
-            if state == "required" and handle not in self.fetching:
+            if state == "required" and handle not in {*self.fetching, *self.here}:
                 known = self.registry.handles[handle]
                 assert known.required
                 assert known.lost or not any(self.slipped(handle, name) for name in known.wants)
@@ -425,7 +467,7 @@ class Machine(RuleBasedStateMachine):
             return  # a subscriber holds it
         if call == "offer":
             assert request in self.registry.queue
-        elif call == "demand":
+        elif call in ("demand", "move"):
             found, missing = find(self.registry, handle)
             missing += [name for name, version in found.items() if version.missing_parts]
             # More may have turned out to be missing since, of what has come.

@@ -182,7 +182,7 @@ def nested(depth):
 def test_other_peoples_clients_cannot_set_it_either(field, attributes):
     fields = {"app": "a", "handle": "h", "name": "c", "rank": None, "dtype": None}
     fields |= {"distribution": None, "attributes": {}, "defaults": {}}
-    fields |= {"depends": [], "group": False, "members": []}
+    fields |= {"depends": [], "group": False, "members": [], "push": False}
     assert m.decode("seal", 1, fields).name == "c"
     with pytest.raises(maestro.ProtocolError, match=field):
         m.decode("seal", 1, {**fields, field: attributes})

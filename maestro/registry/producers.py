@@ -173,13 +173,13 @@ def _all_there(state: State, offered: list[tuple[str, Handle, Cdo, Version]]) ->
             version.slots[rank].stored = True
         version.attributes = unite(version.attributes, handle.attributes)
         version.defaults = unite(version.defaults, handle.defaults)
-    for _, _, cdo, version in offered:
-        if version.stage is Stage.FORMING and version.complete:
-            enter(state, cdo, version)
-    for _, handle, cdo, version in offered:
+    for _, handle, cdo, version in offered:  # before what comes of it is told
         serial = tell(state, "offer", cdo, handle, version)
         if serial is not None and version.stage is not Stage.OVER:
             state.bulletin.pin(serial, version)
+    for _, _, cdo, version in offered:
+        if version.stage is Stage.FORMING and version.complete:
+            enter(state, cdo, version)
 
 
 def _check_stored(cdo: Cdo, version: Version, ranks: list[int]) -> None:

@@ -68,6 +68,16 @@ def test_the_life_of_a_cdo_is_told_in_order(app, other):
     assert [e.serial for e in app.log(serials[0], 3)] == list(range(serials[0], serials[0] + 3))
 
 
+def test_an_offer_is_told_before_the_demand_that_waits_for_it(app, other):
+    listener = other.subscribe(kinds=("offer", "demand", "transport-begin"))
+    waits = in_thread(other.demand, "t2m")
+    until(lambda: any(event.kind == "seal" for event in app.log()))
+    app.offer("t2m", [1.0])
+    waits()
+    kinds = [event.kind for event in collect(listener, 3)]
+    assert kinds == ["offer", "demand", "transport-begin"]
+
+
 def test_apps_come_and_go(app):
     listener = app.subscribe(kinds=("join", "leave"), own=False)
     with maestro.connect(app.address, workflow="w", component="guest") as guest:

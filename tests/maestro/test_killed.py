@@ -40,11 +40,19 @@ class Doomed:
         self.wish = self.app.declare("wish")
         self.wish.require()
 
+    def require_eagerly(self, _):
+        """What is on its way here, or has come, when it dies."""
+        self.news = self.app.declare("news", eagerness="eager")
+        self.news.require()
+
     def subscribe(self, _):
         self.events = self.app.subscribe(kinds="withdraw", when="before", ack=True, own=False)
 
     def offer_needing_it(self, _):
         self.app.declare("field 2", depends=["field"]).offer(SMALL)
+
+    def offer_pushed(self, _):
+        self.app.declare("pushed", HALVES, eagerness="push").offer(HALVES.split(FIELD))
 
     def seal_group(self, _):
         self.group = self.app.group("group", [self.app.declare("t"), self.app.declare("u")])
@@ -85,8 +93,8 @@ def live_until(count, address):
 def test_killed_after(cluster, count):
     made = set(CALLS[:count])
     with maestro.connect(cluster, component="survivor") as app:
-        wish = app.offer("wish", FIELD)
-        wants = {"field": app.declare("field"), "field 2": app.declare("field 2")}
+        wish, news = app.offer("wish", FIELD), app.offer("news", FIELD)
+        wants = {name: app.declare(name) for name in ("field", "field 2", "pushed")}
         wants["group"] = app.group("group")
         for want in wants.values():
             want.require()
@@ -98,6 +106,7 @@ def test_killed_after(cluster, count):
 
         # Whatever it required, and whatever it was to acknowledge, holds nobody up.
         wish.withdraw(timeout=20)
+        news.withdraw(timeout=20)
         # What it had offered is served to those who required it; nothing else of it is there.
         assert ("field" in app.pool) == ("offer_needing_it" in made), "one that another needs"
         came = {}
@@ -105,6 +114,7 @@ def test_killed_after(cluster, count):
             ("group", "offer_group"),
             ("field 2", "offer_needing_it"),
             ("field", "offer"),
+            ("pushed", "offer_pushed"),
         ):
             if word in made:
                 came[name] = wants[name].demand(timeout=20)
@@ -119,8 +129,8 @@ def test_killed_after(cluster, count):
             }
         if "field 2" in came:
             assert np.array_equal(wants["field 2"].dependencies["field"], FIELD)
-        if "field" in came:
-            assert np.array_equal(came["field"], FIELD)
+        for name in {"field", "pushed"} & came.keys():
+            assert np.array_equal(came[name], FIELD)
         until(lambda: not app.pool)
         check(app)
 

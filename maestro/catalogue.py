@@ -40,6 +40,7 @@ class Handle:
     owner: str = ""  # the group that it is a member of: its handle
     demands: set[int] = field(default_factory=set)  # requests that wait
     required: bool = False  # by a require, apart from any demand
+    along: bool = True  # whether its demand is also for what goes with it
     lost: str = ""  # why the version that it required can't be had any more
 
     @classmethod

@@ -66,24 +66,25 @@ def demand(state: State, call: m.Demand) -> None:
     if handle.lost:
         text, handle.lost = handle.lost, ""
         raise DataLostError(text)
-    _serve(state, call.request, call.handle, call.along)
+    handle.along = call.along
+    _serve(state, call.request, call.handle)
 
 
 def try_again(state: State, request: int) -> None:
     """What a demand was waiting for has come."""
     waited = state.demands.pop(request)
     state.handles[waited.handle].demands.discard(request)
-    _serve(state, request, waited.handle, waited.along)
+    _serve(state, request, waited.handle)
 
 
-def _serve(state: State, request: int, key: str, along: bool) -> None:
+def _serve(state: State, request: int, key: str) -> None:
     """Answer a demand, or let it wait for what is missing."""
     handle = state.handles[key]
-    found, missing = find(state, key, along=along)
+    found, missing = find(state, key, along=handle.along)
     _claim(state, key, found)
     missing += [name for name, version in found.items() if version.missing_parts]
     if missing:
-        state.demands[request] = Demand(key, missing, along)
+        state.demands[request] = Demand(key, missing)
         handle.demands.add(request)
         for name in missing:
             state.cdos.setdefault(name, Cdo(name)).waiting.add(request)
@@ -113,8 +114,8 @@ def settle_seeks(state: State) -> None:
     """Answer those of whose parts none is missing any more, and those that will not get them."""
     for request, key in list(state.seeks.items()):
         handle = state.handles[key]
-        found, missing = find(state, key, kept=True)
-        if handle.lost or set(missing) & set(handle.wants):
+        found, missing = find(state, key, kept=True, along=handle.along)
+        if handle.lost or missing:
             lost = handle.lost or f"CDO {handle.name!r}: nothing is kept for this handle"
             state.refuse(request, DataLostError(lost))
         elif any(version.missing_parts for version in found.values()):
@@ -131,7 +132,7 @@ def resume(state: State, version: Version) -> None:
         state.handles[waited.handle].demands.discard(request)
         for name in waited.missing:
             state.cdos[name].waiting.discard(request)
-        _serve(state, request, waited.handle, waited.along)
+        _serve(state, request, waited.handle)
 
 
 #: What there is of a group that nobody offers: its members alone.
@@ -151,7 +152,7 @@ _NOTHING: Mapping[str, Any] = {
 def received(state: State, call: m.Received) -> None:
     """A demand has its data, or could not get it."""
     handle, _ = state.find(call)
-    found, _ = find(state, call.handle, kept=True)
+    found, _ = find(state, call.handle, kept=True, along=handle.along)
     for cdo, known, version in _parties(state, call.handle, found):
         if version is not None and version.distribution is not None:
             tell(state, "transport-end", cdo, known, version, served=call.served)

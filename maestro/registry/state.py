@@ -23,7 +23,6 @@ class Demand:
 
     handle: str
     missing: list[str]  # names
-    along: bool = True  # whether for what goes with it as well
 
 
 @dataclass

@@ -184,7 +184,8 @@ class Pool:
             assert estate.heir is not None or registry.deadline is not None
             assert estate.heir is None or estate.heir in registry.ledger.nodes
         for key in registry.seeks.values():
-            found, missing = find(registry, key, kept=True)
+            along = registry.handles[key].along
+            found, missing = find(registry, key, kept=True, along=along)
             assert not missing
             assert any(version.missing_parts for version in found.values())
 

@@ -380,7 +380,12 @@ def test_who_wants_it_alone_does_not_wait_for_what_goes_with_it(pool):
     found = pool.ask(m.Demand, "c", "want", along=False)
     assert found["needs"] == ["grid"]
     assert "along" not in found
+    pool.seal("q", "grid", "grid")
+    pool.offer("q", "grid")
     pool.ask(m.Received, "c", "want")
+    told = [event.name for event in pool.registry.bulletin.subscriptions.log.since(1)
+            if event.kind in ("demand", "transport-begin", "transport-end")]  # fmt: skip
+    assert told == ["rain"] * 3, "nothing is told of what was not wanted"
 
 
 def test_what_is_pushed_is_told_to_those_who_require_it(pool):

@@ -10,6 +10,7 @@ its subject::
 
     members  declarations  producers  consumers  estates  subscribers  listing  expiry    messages
                      endings (versions, requirements, handles)                    shared steps
+                     room (for what is offered)
                      telling (events)
                      needs (what goes together)
                      state

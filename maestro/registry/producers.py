@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from maestro import messages as m
@@ -21,28 +20,23 @@ from maestro.locations import is_location
 from maestro.registry.consumers import push, try_again
 from maestro.registry.endings import empty, take_out
 from maestro.registry.needs import bind, let_go
-from maestro.registry.state import State, Waiting
+from maestro.registry.room import as_given, let_others_go_first, part_sizes, reserve, served, wait
+from maestro.registry.state import State
 from maestro.registry.telling import tell
 from maestro.versions import Batch, Slot, Stage, Version
 
 __all__ = ["abort", "enter", "offer", "offer_group", "stored", "withdraw"]
 
-#: How many are named of those who hold the most.
-HOLDERS = 4
-
-#: How many later offers may find room before one that waits for it; then they wait for it, too.
-OVERTAKINGS = 16
-
 
 def offer(state: State, call: m.Offer) -> None:
     """Reserve room for the parts of a handle, or let the offer wait for it."""
     try:
-        _let_others_go_first(state, call)
+        let_others_go_first(state, call)
         answer = _offer_one(state, call)
     except PoolFullError as error:
-        _wait(state, call, error)
+        wait(state, call, error)
     else:
-        _served(state, call, answer)
+        served(state, call, answer)
         handle, cdo = state.find(call)
         if handle.distribution is None:  # there is nothing to be brought
             _all_there(state, [(call.handle, handle, cdo, state.offering(cdo, call.handle))])
@@ -63,7 +57,7 @@ def offer_group(state: State, call: m.OfferGroup) -> None:
         key: (handle.dtype, handle.distribution) for key, handle, _ in state.together(call.handle)
     }
     try:
-        _let_others_go_first(state, call)
+        let_others_go_first(state, call)
         for each in call.offers:
             answers[each.handle] = _offer_one(state, each)
             _check_together(state, each.handle)
@@ -74,84 +68,9 @@ def offer_group(state: State, call: m.OfferGroup) -> None:
         state.serial, state.ledger.freed = before  # as if nothing had been promised
         if not isinstance(error, PoolFullError):
             raise
-        _wait(state, call, error)
+        wait(state, call, error)
     else:
-        _served(state, call, answers)
-
-
-def _wait(state: State, call: m.Offer | m.OfferGroup, error: PoolFullError) -> None:
-    """Let an offer wait for room, or raise that there is none."""
-    if not call.wait:
-        raise error
-    if call.request not in state.queue:
-        state.queue[call.request] = Waiting(call, _sizes(state, call))
-
-
-def _served(state: State, call: m.Offer | m.OfferGroup, answer: dict[str, Any]) -> None:
-    if _sizes(state, call):
-        for earlier in _earlier(state, call):
-            earlier.overtaken += 1
-    state.queue.pop(call.request, None)
-    state.reply(call, answer)
-
-
-def _sizes(state: State, call: m.Offer | m.OfferGroup) -> dict[int, int]:
-    """Bytes of all parts of an offer, numbered."""
-    sizes = [
-        size
-        for each in (call.offers if isinstance(call, m.OfferGroup) else (call,))
-        for size in _part_sizes(_given(state.handles[each.handle], each), each).values()
-    ]
-    return dict(enumerate(sizes))
-
-
-def _part_sizes(given: Handle, call: m.Offer) -> dict[int, int]:
-    """Bytes of the parts that are to be at a node."""
-    if given.distribution is None:
-        return {}
-    ranks = [r for r in ranks_spoken_for(given) if not is_location(call.near.get(r))]
-    return {rank: given.part_size(rank) for rank in ranks}
-
-
-def _given(handle: Handle, call: m.Offer) -> Handle:
-    """A handle as an offer has it."""
-    if call.dtype is None and call.distribution is None:
-        return handle
-    return replace(
-        handle,
-        dtype=call.dtype if handle.dtype is None else handle.dtype,
-        distribution=call.distribution if handle.distribution is None else handle.distribution,
-    )
-
-
-def _earlier(state: State, call: m.Offer | m.OfferGroup) -> list[Waiting]:
-    """The offers that have waited for longer than this one."""
-    requests = list(state.queue)
-    if call.request in state.queue:
-        requests = requests[: requests.index(call.request)]
-    return [state.queue[request] for request in requests]
-
-
-def _let_others_go_first(state: State, call: m.Offer | m.OfferGroup) -> None:
-    """Raise PoolFullError where one waits that was overtaken often enough, and there can be room.
-
-    Otherwise small offers could take what becomes free for ever, and a large one wait for ever. But
-    those that others wait for who hold room already, to be complete, need not let it go first.
-    """
-    late = [each for each in _earlier(state, call) if each.overtaken >= OVERTAKINGS]
-    if not late or any(
-        cdo.current is not None and cdo.current.stage is Stage.FORMING
-        for _, _, cdo in state.together(call.handle)
-    ):
-        return
-    for earlier in late:
-        if state.ledger.could_hold(earlier.sizes):
-            name = state.handles[earlier.call.handle].name
-            raise PoolFullError(
-                f"CDO {state.handles[call.handle].name!r}: room is kept for {name!r} of"
-                f" {earlier.call.app}, with {sum(earlier.sizes.values())} bytes, which has waited"
-                f" for longer; {state.ledger}{_holders(state)}"
-            )
+        served(state, call, answers)
 
 
 def stored(state: State, call: m.Stored) -> None:
@@ -237,13 +156,13 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
     handle, cdo = state.find(call)
     if cdo.offered_by(call.handle) is not None:
         raise LifecycleError(f"CDO {cdo.name!r}: offer was called before withdraw")
-    given = _given(handle, call)
+    given = as_given(handle, call)
     cdo.check(given, but=call.handle)
     ranks = ranks_spoken_for(given)
     version = _ended_round(state, cdo, given, ranks) or _open(state, cdo, given, ranks)
     places: list[dict[int, str]] = [{}]
     if version.stage is not Stage.OVER:  # else there is nobody to send to
-        places = _reserve(state, cdo, _part_sizes(given, call), call)
+        places = reserve(state, cdo, part_sizes(given, call), call)
         if given.distribution is not None:
             places[0].update((r, call.near[r]) for r in ranks if is_location(call.near.get(r)))
     handle.dtype, handle.distribution = given.dtype, given.distribution
@@ -345,46 +264,6 @@ def _open(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version:
             f" {version.distribution} as by {', '.join(sorted(version.apps))}"
         )
     return version
-
-
-def _reserve(state: State, cdo: Cdo, sizes: dict[int, int], call: m.Offer) -> list[dict[int, str]]:
-    """The nodes for each copy, by rank."""
-    if not sizes:
-        return [{}]
-    places: list[dict[int, str]] = []
-    for copy in range(call.copies):
-        found = (
-            state.ledger.reserve_apart(sizes, places)
-            if copy
-            else state.ledger.reserve(sizes, call.near)
-        )
-        if found is None:
-            for place in places:
-                for rank, node in place.items():
-                    state.ledger.nodes[node].used -= sizes[rank]
-            room = str(state.ledger) or "no node has joined: start a Dask worker"
-            each = "" if call.copies == 1 else f", {call.copies} copies of each on as many nodes"
-            raise PoolFullError(
-                f"CDO {cdo.name!r}: no room for {len(sizes)} parts of {sum(sizes.values())} bytes"
-                f" in all, the largest of {max(sizes.values())}{each}; {room}{_holders(state)}"
-            )
-        places.append(found)
-    return places
-
-
-def _holders(state: State) -> str:
-    """Who holds the most, in words."""
-    held: dict[str, int] = {}
-    for cdo in state.cdos.values():
-        for version in cdo.versions():
-            for slot in version.slots.values():
-                if slot.nodes and slot.size:
-                    what = f"{cdo.name!r} of {slot.app}"
-                    held[what] = held.get(what, 0) + slot.size * len(slot.nodes)
-    most = sorted(held.items(), key=lambda item: -item[1])[:HOLDERS]
-    if not most:
-        return ""
-    return "; the most is held by " + ", ".join(f"{what}: {size} bytes" for what, size in most)
 
 
 def enter(state: State, cdo: Cdo, version: Version) -> None:

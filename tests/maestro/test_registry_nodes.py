@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 from layouts import Block, Distribution, Replicated
 from maestro import messages as m
 from maestro.errors import DataLostError, PoolFullError, PoolTimeoutError
-from maestro.registry.producers import OVERTAKINGS
+from maestro.registry.room import OVERTAKINGS
 from maestro.versions import Stage
 from tests.maestro.pools import F8, HALVES, WHOLE, Pool
 from tests.maestro.test_registry_machine import LIMIT, Machine

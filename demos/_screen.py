@@ -70,7 +70,7 @@ def transfer_table(transfers: Sequence[dict[str, Any]]) -> Table:
     for name in ("bytes", "ms"):
         table.add_column(name, justify="right")
     table.add_column("by way of")
-    table.add_column("from node")
+    table.add_column("held by")
     for t in sorted(transfers, key=lambda t: (t["source"], t["target"])):
         table.add_row(
             f"producer-{t['source']}",
@@ -78,13 +78,18 @@ def transfer_table(transfers: Sequence[dict[str, Any]]) -> Table:
             *_numbers([t["bytes"]]),
             f"{t['seconds'] * 1e3:.1f}",
             t["transport"],
-            t["node"].removeprefix("tcp://"),
+            _short(t["node"]),
         )
-    nodes = len({t["node"] for t in transfers})
+    nodes = len({_short(t["node"]) for t in transfers})
     table.add_section()
     total = _numbers([sum(t["bytes"] for t in transfers)])
     table.add_row("sum", "", *total, "", "", f"{nodes} node{'' if nodes == 1 else 's'}")
     return table
+
+
+def _short(node: str) -> str:
+    """A node's address, or "a store" for wherever a part lies in one."""
+    return node.removeprefix("tcp://") if node.startswith("tcp://") else "a store"
 
 
 def _table(title: str, names: Iterable[str]) -> Table:

@@ -15,6 +15,12 @@ pool of Dask workers::
 `producer.py` and `consumer.py` are the two programs, and the place to see how maestro is used;
 `pool.py` is what is between them. This one starts them all, watches, gets the trends that the
 consumers work out through the pool as well, and checks everything.
+
+By which way the field goes makes no difference to either side, but for where a producer puts it::
+
+    python demos/interlock.py --by tcp      # in messages; else through memory that all map
+    python demos/interlock.py --by files    # in a store in a folder, for whoever wants it to read
+    python demos/interlock.py --by objects  # the same with an object store: moto, on this machine
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ import _field
 import click
 import numpy as np
 from _picture import draw
+from _places import WAYS, Place, place
 from _programs import PATIENCE, ProgramError, Programs
 from _screen import Bars, console, matrix_table, transfer_table
 from consumer import OFFERED, TREND, blocks
@@ -59,12 +66,15 @@ class DemoError(Exception):
 @click.option("--consumers", type=click.IntRange(1, 8), default=3, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 8), default=2, show_default=True)
 @click.option(
+    "--by", type=click.Choice(list(WAYS)), default="memory", show_default=True, help="Which way."
+)
+@click.option(
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     default=HERE / "output" / "trend.png",
     help="Where to draw the map of trends.  [default: demos/output/trend.png]",
 )
-def main(producers: int, consumers: int, workers: int, output: Path) -> None:
+def main(producers: int, consumers: int, workers: int, by: str, output: Path) -> None:
     """Move a climate model's output between programs that cut it differently."""
     if output.suffix != ".png":
         raise click.BadParameter(f"{output} is no .png file", param_hint="--output")
@@ -73,29 +83,32 @@ def main(producers: int, consumers: int, workers: int, output: Path) -> None:
         raise click.BadParameter(f"{folder} is no folder to write to", param_hint="--output")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated; all programs were stopped."))
     try:
-        run(producers, consumers, workers, output)
+        run(producers, consumers, workers, by, output)
     except KeyboardInterrupt:
         sys.exit("Interrupted; all programs were stopped.")
     except (DemoError, ProgramError, maestro.MaestroError, OSError) as error:
         sys.exit(f"Failed; all programs were stopped. {error}")
 
 
-def run(producers: int, consumers: int, workers: int, output: Path) -> None:
+def run(producers: int, consumers: int, workers: int, by: str, output: Path) -> None:
     """The demo from end to end."""
     begun = perf_counter()
     way = plan(slabs(producers), blocks(consumers))
     show_plan(way)
     with Programs() as programs:
-        with Bars() as bars:
+        with Bars() as bars, place(by, programs, bars) as where:
             address = start_pool(programs, bars, workers)
             with maestro.connect(address, workflow="interlock", component="conductor") as app:
-                outcome = couple(app, programs, bars, producers, consumers)
-                check_moved(outcome, way)
-                nodes = check_empty(app)
+                outcome = couple(app, programs, bars, where, producers, consumers)
+                check_moved(outcome, way, by)
+                nodes = check_empty(app, where)
             stop_pool(programs, bars)
     console.print(transfer_table(outcome.transfers))
     console.print("Each pair of programs moved the bytes that were planned, no more and no fewer.")
-    console.print(f"The pool was empty at the end: no CDO, no byte on its {nodes} nodes, no app.")
+    nothing = "no app" if where.store is None else "no object in the store, no app"
+    console.print(
+        f"The pool was empty at the end: no CDO, no byte on its {nodes} node(s), {nothing}."
+    )
 
     difference = check_trends(outcome.trends)
     console.print(f"The largest difference from NumPy's trends is {difference:.1e} K per decade.")
@@ -119,13 +132,13 @@ def start_pool(programs: Programs, bars: Bars, workers: int) -> str:
 
 
 def start_programs(
-    address: str, programs: Programs, bars: Bars, producers: int, consumers: int
+    address: str, programs: Programs, bars: Bars, where: Place, producers: int, consumers: int
 ) -> list[str]:
     """Start both sides, all at once; their names."""
     ours, theirs = ("--producers", producers), ("--consumers", consumers)
     started = []
     for side, size, steps, options in (
-        ("producer", producers, PRODUCER_STEPS, (*ours, *theirs)),
+        ("producer", producers, PRODUCER_STEPS, (*ours, *theirs, *where.arguments)),
         ("consumer", consumers, CONSUMER_STEPS, theirs),
     ):
         for rank in range(size):
@@ -154,13 +167,18 @@ class Outcome:
 
 
 def couple(
-    app: maestro.App, programs: Programs, bars: Bars, producers: int, consumers: int
+    app: maestro.App,
+    programs: Programs,
+    bars: Bars,
+    where: Place,
+    producers: int,
+    consumers: int,
 ) -> Outcome:
     """Run the programs, and take the trends out of the pool as soon as they are there."""
     trend = app.declare(TREND)  # no distribution: the whole map, however the consumers cut it
     trend.require()  # before any of them starts, so that none can withdraw it before it is here
 
-    started = start_programs(app.address, programs, bars, producers, consumers)
+    started = start_programs(app.address, programs, bars, where, producers, consumers)
     kernels.warmup()  # for the trends, while the programs are starting
     outcome = Outcome()
     for name, said in programs.news(*started):
@@ -184,8 +202,8 @@ def show_plan(way: Plan) -> None:
     console.print(matrix_table(way.matrix(_field.itemsize())))
 
 
-def check_moved(outcome: Outcome, way: Plan) -> None:
-    """Every consumer found its block to be right, and exactly what was planned was sent."""
+def check_moved(outcome: Outcome, way: Plan, by: str) -> None:
+    """Every consumer found its block to be right; exactly what was planned went, and that way."""
     if outcome.equal != way.target.size:
         raise DemoError(f"{outcome.equal} blocks were compared, expected {way.target.size}")
     moved = np.zeros((way.source.size, way.target.size), np.int64)
@@ -193,14 +211,19 @@ def check_moved(outcome: Outcome, way: Plan) -> None:
         moved[transfer["source"], transfer["target"]] += transfer["bytes"]
     if not np.array_equal(moved, way.matrix(_field.itemsize())):
         raise DemoError(f"bytes moved, by source and target: {moved.tolist()}, not as planned")
+    ways = {transfer["transport"] for transfer in outcome.transfers}
+    if not ways <= WAYS[by]:
+        raise DemoError(f"bytes went by way of {ways}, expected {WAYS[by]}")
 
 
-def check_empty(app: maestro.App) -> int:
+def check_empty(app: maestro.App, where: Place) -> int:
     """All is withdrawn, all memory given back, only we are connected; the number of nodes."""
     pool, others = app.pool, len(app.apps) - 1
     used = sum(node["used"] for node in pool.nodes.values())
     if pool or used or others:
         raise DemoError(f"left in the pool: {list(pool)}, {used} bytes, {others} apps")
+    if left := where.left():
+        raise DemoError(f"left in {where.store}: {left}")
     return len(pool.nodes)
 
 

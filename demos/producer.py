@@ -26,7 +26,8 @@ def slabs(producers: int) -> Distribution:
 @click.option("--rank", type=int, required=True)
 @click.option("--producers", type=int, required=True)
 @click.option("--consumers", type=int, required=True)
-def main(address: str, rank: int, producers: int, consumers: int) -> None:
+@click.option("--store", help="Where to put the slab, if not into the nodes' memory.")
+def main(address: str, rank: int, producers: int, consumers: int, store: str | None) -> None:
     """Offer the slab of years number RANK to the pool at ADDRESS."""
     layout = slabs(producers)
     slab, about = _field.read(layout, rank), _field.about()
@@ -41,7 +42,7 @@ def main(address: str, rank: int, producers: int, consumers: int) -> None:
         tell("knows that all consumers are ready")
 
         cdo = app.declare(_field.NAME, distribution=layout, rank=rank, attributes=about)
-        cdo.offer(slab)
+        cdo.offer(slab, store=store)
         tell("has offered its years")
 
         cdo.withdraw(timeout=PATIENCE)  # returns once everyone who required the field has it

@@ -73,9 +73,10 @@ class Report:
 
     def __str__(self) -> str:
         rate = self.bytes / self.seconds / 1e9 if self.seconds else 0.0
+        nodes = len({t.node for t in self.transfers})
         return (
             f"{self.name}: {self.bytes / 1e6:.1f} MB from"
-            f" {len({t.node for t in self.transfers})} nodes ({self._ways()}),"
+            f" {nodes} node{'' if nodes == 1 else 's'} ({self._ways()}),"
             f" {self.seconds * 1e3:.1f} ms"
             f" ({rate:.2f} GB/s), after {self.waited * 1e3:.1f} ms of waiting"
         )

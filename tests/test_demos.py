@@ -39,7 +39,7 @@ class Run:
 
     def end(self):
         """Its exit status, and the rest of its output."""
-        out, err = self.process.communicate(timeout=100)
+        out, err = self.process.communicate(timeout=300)
         return self.process.returncode, out, err
 
     def read_until(self, words):
@@ -118,6 +118,20 @@ def test_from_end_to_end(start, tmp_path):
     assert not run.left_behind()
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("by", ["tcp", "files", "objects"])
+def test_by_other_ways(start, tmp_path, by):
+    """It checks itself by which way the bytes went, and that nothing is left in the store."""
+    few = ["--producers", "2", "--consumers", "1", "--workers", "1"]
+    run = start("--by", by, *few, "--output", tmp_path / "map.png")
+    status, out, err = run.end()
+    assert (status, err) == (0, "")
+    assert out.count("│ network" if by == "tcp" else "│ store ") == 2
+    assert ("no object in the store" in out) == (by != "tcp")
+    assert out.splitlines()[-1].startswith("All 1 blocks equal the file byte for byte")
+    assert not run.left_behind()
+
+
 @pytest.mark.parametrize("how", ["producer killed", "ctrl-C"])
 def test_broken_off(start, tmp_path, how):
     run = start("--output", tmp_path / "map.png")
@@ -172,6 +186,7 @@ def test_too_many(start):
             "6 fields from 2 producers: 2 consumers have got each of them, and 2 archivers saved",
         ),
         ("listener.py", ["--steps", "3"], "6 fields, each once: 0.52 MB in "),
+        ("archiver.py", ["--steps", "3"], "3 fields were saved before they left the pool, open in"),
         (
             "forecast.py",
             ["--steps", "3", "--rows", "48"],

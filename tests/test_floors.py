@@ -44,7 +44,10 @@ ALLOWED = {
 }
 
 # What only one file may, of the distributions of an extra; it imports them where it needs them.
-OPTIONAL = {"maestro/stores/objects.py": {"obstore"}}
+OPTIONAL = {
+    "maestro/stores/datasets.py": {"xarray"},
+    "maestro/stores/objects.py": {"obstore"},
+}
 
 
 def imports(source, package=""):

@@ -22,6 +22,7 @@ from maestro.locations import Location
 from maestro.offload import off_loop
 from maestro.schemas.core import core_attributes
 from maestro.selectors import Selector
+from maestro.stores.datasets import is_file, variables
 from maestro.stores.naming import OURS, Origin, original_attributes
 from maestro.stores.staging import Stored
 from maestro.stores.store import Store, open_store
@@ -74,7 +75,7 @@ class Librarian(Mapping[str, Holding]):
 
     Archives of maestro's come back as they were, names, types, attributes, distributions and
     orders; of other programs' Zarr stores, of version 3 or 2, every array is a CDO named by its
-    path.
+    path. So is every variable of a file that xarray reads, such as NetCDF, or GRIB with cfgrib.
 
     Parameters
     ----------
@@ -312,6 +313,11 @@ def _selectable(holding: Holding) -> dict[str, Any]:
 
 def _holdings(store: Store) -> Iterator[Holding]:
     """All CDOs of a store: what is not complete is none."""
+    if is_file(store):
+        for each in variables(store):
+            layout = each.layout
+            yield Holding(each.path, each.path, each.attributes, layout, layout, each.dtype)
+        return
     content = store.read(META)
     if content is not None and _is_ours(store, content):
         for name in store.children():

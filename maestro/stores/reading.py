@@ -24,16 +24,20 @@ from layouts.tiled import AnyArray, move
 from maestro.errors import StoreError
 from maestro.locations import Location
 from maestro.payload import as_part, box_bytes
+from maestro.stores.datasets import Variable, is_file
 from maestro.stores.store import open_store
 from maestro.stores.stored import StoredArray
 
-__all__ = ["fill", "located"]
+__all__ = ["Readable", "fill", "located"]
+
+#: What can be read object by object.
+Readable: TypeAlias = StoredArray | Variable
 
 #: One target rank's share of an object: rank, its part, and the pieces.
 Wanted: TypeAlias = tuple[int, AnyArray, Sequence[Pieces]]
 
 
-def located(location: Location, layout: Distribution, dtype: np.dtype[Any]) -> StoredArray:
+def located(location: Location, layout: Distribution, dtype: np.dtype[Any]) -> Readable:
     """The array at a location, checked to be what is expected there. Blocks.
 
     Raises
@@ -41,7 +45,16 @@ def located(location: Location, layout: Distribution, dtype: np.dtype[Any]) -> S
     StoreError
         If it cannot be opened, or is another one.
     """
-    array = StoredArray.found(open_store(location.store), location.path)
+    store = open_store(location.store)
+    if is_file(store):
+        variable = Variable(store, location.path, layout)
+        if (variable.shape, variable.dtype) != (layout.shape, dtype):
+            raise StoreError(
+                f"{variable.name} has shape {variable.shape}, dtype {variable.dtype}, expected"
+                f" {layout.shape}, {dtype}"
+            )
+        return variable
+    array = StoredArray.found(store, location.path)
     if array.dtype != dtype or not (location.whole or _alike(array.layout, layout)):
         raise StoreError(
             f"{array.name} is {array.layout}, dtype {array.dtype}, expected {layout}, {dtype}"
@@ -55,13 +68,13 @@ def _alike(one: Distribution, other: Distribution) -> bool:
 
 
 def fill(
-    array: StoredArray, rank: int, wanted: Sequence[Wanted], empty: Callable[[int], Any]
+    array: Readable, rank: int, wanted: Sequence[Wanted], empty: Callable[[int], Any]
 ) -> list[tuple[int, int, float]]:
     """Fill parts with the pieces that they want of one object. Blocks, and is for threads.
 
     Parameters
     ----------
-    array : StoredArray
+    array : StoredArray or Variable
         Where it is.
     rank : int
         The object.
@@ -97,7 +110,7 @@ def fill(
 
 
 def _rows(
-    array: StoredArray, rank: int, wanted: Sequence[Wanted], empty: Callable[[int], Any]
+    array: Readable, rank: int, wanted: Sequence[Wanted], empty: Callable[[int], Any]
 ) -> tuple[AnyArray, list[int]]:
     """What there is of an object from the first index along its slowest axis that is wanted on.
 
@@ -122,7 +135,7 @@ def _from(pieces: Pieces, start: int) -> Pieces:
     return replace(pieces, source=pieces.source - start) if start else pieces
 
 
-def _fill_directly(array: StoredArray, rank: int, wanted: Sequence[Wanted]) -> bool:
+def _fill_directly(array: Readable, rank: int, wanted: Sequence[Wanted]) -> bool:
     """Read what is wanted to where it is wanted, if it lies there as it does in the store."""
     if len(wanted) != 1 or (order := array.plain_order(rank)) is None:
         return False

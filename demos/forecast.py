@@ -3,8 +3,8 @@
     python demos/forecast.py
 
 An I/O server offers each field of a forecast, by parameter, level and step, as the model comes to
-it. An archiver saves all of them. Product generation has required ahead what it needs; once a
-step's fields are there it has a map worked out where they are, and offers that in its turn::
+it. An archiver saves all of them. Product generation says which fields of a step it needs; once
+they are there the pool has a map worked out where they are, which it offers in its turn::
 
     I/O server --fields--> the pool --fields--> archiver
                             |    ^
@@ -12,7 +12,7 @@ step's fields are there it has a map worked out where they are, and offers that 
                       product generation
 
 Nobody waits for anybody by name. The pool holds each field until the archiver has acknowledged its
-offer and product generation has what it required; and as the I/O server goes on to the next step
+offer and the map that it is needed for is made; and as the I/O server goes on to the next step
 only once the last one has left, the whole is paced by the slowest. At the end everything is checked
 and drawn: `docs/forecast.png` is such a picture.
 """
@@ -20,7 +20,6 @@ and drawn: `docs/forecast.png` is such a picture.
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,6 @@ from time import time
 from typing import Any
 
 import click
-import dask.array as da
 import numpy as np
 from _atmosphere import Atmosphere, Field, weather
 from _timeline import Interval, draw
@@ -37,7 +35,7 @@ from rich.console import Console
 
 import kernels
 import maestro
-from layouts import Block, Distribution, Replicated
+from layouts import Distribution
 
 HERE = Path(__file__).resolve().parent
 console = Console(highlight=False, soft_wrap=True)
@@ -47,11 +45,10 @@ SPACE = ".maestro.forecast."
 PARAM, LEVEL, STEP = (f"{SPACE}{key}" for key in ("param", "level", "step"))
 
 #: Of which fields product generation makes a map: it never sees the others.
-NEEDED = ("u250", "v250", "t500")
-SELECTED = f'(or (and (has {STEP}) ({LEVEL} = 250)) ({PARAM} = "t"))'
+NEEDED = {"u250": ("u", 250), "v250": ("v", 250), "t500": ("t", 500)}
 
-#: Ranks of the model, each with a band of latitudes; Dask's chunks, each with some longitudes.
-RANKS, CHUNKS = 4, 2
+#: Ranks of the model, each with a band of latitudes.
+RANKS = 4
 
 #: Hours between steps, and seconds that any part waits for others before it gives up.
 HOURS, PATIENCE = 6, 60.0
@@ -120,44 +117,32 @@ def archive(app: maestro.App, offers: maestro.Subscription, folder: Path, count:
     return saved
 
 
+def make(
+    u: maestro.Match, v: maestro.Match, t: maestro.Match
+) -> tuple[Field, Field, tuple[float, float]]:
+    """A step's map, wind and warmth, and when it was made: runs where the fields are."""
+    begun = time()
+    return np.hypot(u, v), t.data - np.mean(t), (begun, time())
+
+
 @dataclass
 class Products:
-    """Product generation: what it requires, and the maps that it makes of it."""
+    """Product generation: a map of each step as soon as all that it needs is in the pool."""
 
     app: maestro.App
-    steps: list[int]
-    shape: tuple[int, ...]
-    offers: Any = None
     making: list[Interval] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        blocks = Distribution(self.shape, (1, CHUNKS), (Replicated(), Block()))
-        self.wanted = {
-            step: [self.app.declare(called(name, step), blocks) for name in NEEDED]
-            for step in self.steps
-        }
-        for handles in self.wanted.values():
-            for cdo in handles:
-                cdo.require()  # ahead: none of these can leave before we have it
-        self.offers = self.app.subscribe(SELECTED, kinds="offer", own=False)
+        needed = (f'(and ({PARAM} = "{name}") ({LEVEL} = {at}))' for name, at in NEEDED.values())
+        self.maps = self.app.when(*needed, by=STEP)(make)
 
     def run(self) -> None:
-        """Make a map of each step once all that it needs has been offered."""
-        there: defaultdict[int, set[str]] = defaultdict(set)
-        while len(self.making) < len(self.steps):
-            for event in self.offers.wait(timeout=PATIENCE):
-                step = event.attributes[STEP]
-                there[step].add(event.name)
-                if len(there[step]) == len(NEEDED):
-                    begun = time()
-                    self.make(step)
-                    self.making.append(Interval(begun, time()))
-
-    def make(self, step: int) -> None:
-        """Fields in, map out: Dask arrays, whose chunks stay where they are."""
-        u, v, t = (cdo.demand_dask(timeout=PATIENCE) for cdo in self.wanted[step])
-        self.app.offer(called("wind", step), da.hypot(u, v), attributes={STEP: step})
-        self.app.offer(called("warmth", step), t - t.mean(), attributes={STEP: step})
+        """Offer the maps as they are made."""
+        for step, future in self.maps:
+            *drawn, times = future.result(timeout=PATIENCE)
+            self.making.append(Interval(*times))
+            for name, values in zip(("wind", "warmth"), drawn, strict=True):
+                self.app.offer(called(name, step), values, attributes={STEP: step})
 
 
 @click.command()
@@ -195,7 +180,7 @@ def run(steps: list[int], rows: int, output: Path) -> None:
         kernels.warmup()
         model = Model(app.address, atmosphere, steps)
         fields = atmosphere.fields()
-        products = Products(producer, steps, next(iter(fields.values())).shape)
+        products = Products(producer)
         offers = archiver.subscribe(f"(has {PARAM})", kinds="offer", ack=True)
         work = [
             threads.submit(archive, archiver, offers, Path(folder), len(fields) * len(steps)),
@@ -203,6 +188,7 @@ def run(steps: list[int], rows: int, output: Path) -> None:
             threads.submit(model.run),
         ]
         maps = collect(app, steps, work)
+        products.maps.end()
         for each in work:
             each.result()
         offers.end()

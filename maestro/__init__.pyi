@@ -21,12 +21,14 @@ from .errors import (
 )
 from .events import Event
 from .group import Group
+from .matches import Match
 from .pool import Entry, Pool
 from .programs.archiver import Archiver
 from .programs.librarian import Librarian
 from .report import Report, Transfer
 from .selectors import Selector
 from .subscription import Subscription
+from .trigger import Trigger
 
 __all__ = [
     "AlreadyOfferedError",
@@ -42,6 +44,7 @@ __all__ = [
     "Librarian",
     "LifecycleError",
     "MaestroError",
+    "Match",
     "Pool",
     "PoolFullError",
     "PoolLostError",
@@ -57,6 +60,7 @@ __all__ = [
     "StoreExistsError",
     "Subscription",
     "Transfer",
+    "Trigger",
     "connect",
     "contact",
     "errors",

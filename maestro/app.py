@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from layouts import Distribution
 from layouts.orders import Order, Tiled, slowest_first
 from maestro.cdo import Cdo
-from maestro.config import get_seconds
+from maestro.conditions import Condition
+from maestro.config import get_number, get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.events import WHEN, Event, checked_kinds, unpack
 from maestro.group import Group
@@ -30,8 +31,12 @@ from maestro.schemafiles import Given, schemas_of
 from maestro.schemas import Schemas
 from maestro.selectors import Selector
 from maestro.subscription import Subscription
+from maestro.trigger import Trigger
 
 __all__ = ["App", "connect"]
+
+#: How a trigger's function may be run.
+_HOW = ("priority", "resources", "retries", "workers")
 
 
 def connect(
@@ -124,6 +129,7 @@ class App:
         self._how = (pool, security, timeout or get_seconds("timeouts.connect"))
         self._started: Any = None  # the exit stack of what was started for this app
         self._line: Link | None = None
+        self._triggers: set[Trigger] = set()
         self._left = False
 
     def declare(
@@ -327,6 +333,84 @@ class App:
             patience=patience,
         )
 
+    def when(
+        self,
+        *selectors: str | None,
+        by: str | Sequence[str] | None = None,
+        own: bool = True,
+        limit: int | None = None,
+        **how: Any,
+    ) -> Callable[[Callable[..., Any]], Trigger]:
+        """Have a function run by Dask when CDOs are in the pool; to be used as a decorator.
+
+        With one selector there is a task for each CDO that matches; with several, for each set of
+        CDOs of which one matches each. What is in the pool already counts.
+
+        The function is given a `Match` for each selector: a CDO's name, its attributes, and its
+        data as an array, on the worker whose node has most of it. Each CDO stays in the pool until
+        its task has ended, and if a worker dies the task runs on another one.
+
+        Parameters
+        ----------
+        *selectors : str
+            As `maestro.selectors.Selector` reads them; without any, all CDOs match.
+        by : str or sequence of str, optional
+            Attributes by which CDOs belong together: those of a set have the same values. Without,
+            the first that matches each selector are a set, then the second of each, and so on.
+        own : bool
+            Whether what this app itself offers counts.
+        limit : int, optional
+            Tasks under way at once, ``maestro.triggers.limit`` by default. What else matches waits
+            in the pool for its turn.
+        **how
+            How the function is to be run: ``workers``, ``resources``, ``retries`` or ``priority``,
+            as `distributed.Client.submit` takes them.
+
+        Returns
+        -------
+        callable
+            Takes the function, and returns a `Trigger`, which gives the tasks' futures. It works
+            until it is ended, or the app leaves. A task that fails is told there, and in the log,
+            and keeps nobody from anything.
+
+        Raises
+        ------
+        SelectorError
+            If a selector can't be read; the text shows where.
+        TypeError
+            If the function can't be sent to workers, or is none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import maestro
+        >>> with maestro.connect() as app:
+        ...     @app.when('(name = "u")', '(name = "v")', by="step")
+        ...     def strongest(u, v):
+        ...         return float(np.hypot(u, v).max())
+        ...
+        ...     for step in (6, 12):
+        ...         for name, values in (("u", [3.0, 0.0]), ("v", [4.0, step])):
+        ...             said = {"name": name, "step": step}
+        ...             have = app.offer(f"{name}+{step}", values, attributes=said)
+        ...     strongest.end()
+        ...     sorted((step, future.result()) for step, future in strongest)
+        [(6, 6.0), (12, 12.0)]
+        """
+        condition = Condition.of(selectors, by)
+        if strange := how.keys() - _HOW:
+            raise TypeError(f"when: got {', '.join(sorted(strange))}, expected {', '.join(_HOW)}")
+        most = get_number("triggers.limit") if limit is None else limit
+        if not most >= 1:
+            raise ValueError(f"limit: got {limit!r}, expected 1 or more tasks")
+
+        def decorate(function: Callable[..., Any]) -> Trigger:
+            trigger = Trigger(self, function, condition, own, int(most), how)
+            self._triggers.add(trigger)
+            return trigger._start()
+
+        return decorate
+
     def log(self, since: int = 1, most: int | None = None) -> Any:
         """What has happened in the pool, as far as it is kept: a list of events.
 
@@ -453,7 +537,7 @@ class App:
         line, self._line, self._left = self._line, None, True
         if line is not None:
             with suppress(MaestroError):
-                line.run(_farewell, line)
+                line.run(_farewell, line, self._triggers)
             line.ways.close()
             self._started.close()
 
@@ -461,7 +545,7 @@ class App:
         line, self._line, self._left = self._line, None, True
         if line is not None:
             with suppress(MaestroError):
-                await line.run(_farewell, line)
+                await line.run(_farewell, line, self._triggers)
             line.ways.close()
             await self._started.aclose()
 
@@ -505,8 +589,10 @@ class App:
         return apps
 
 
-async def _farewell(line: Link) -> None:
+async def _farewell(line: Link, triggers: Iterable[Trigger]) -> None:
     try:
+        for trigger in list(triggers):
+            await trigger._close()
         await line.call("leave")
     finally:
         await line.close()

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from distributed import Future
 from numpy.typing import ArrayLike, DTypeLike
 
 from layouts import Distribution
@@ -15,7 +16,7 @@ from layouts.orders import Order
 from maestro import transfer
 from maestro.arrivals import Arrivals
 from maestro.config import get_bytes, get_number, get_seconds
-from maestro.daskarrays import chunks_of, is_dask_array, persist_parts, scatter_parts
+from maestro.daskarrays import array_of, chunks_of, cut, fill_parts, is_dask_array, scatter_parts
 from maestro.errors import DataLostError, InconsistentError, PoolFullError
 from maestro.fetching import whereabouts
 from maestro.handle import Handle
@@ -516,19 +517,44 @@ class Cdo(Handle):
     async def _persist(self, found: dict[str, Any], report: Report) -> Any:
         source = self._source_of_array(found)
         target = self.distribution or source.distribution
+        chunks = cut(source, target)
+        return array_of(await self._fill(target, source, found, report), chunks, source)
+
+    async def _lay_out(self, lay: Callable[[Found, Report], Awaitable[Any]]) -> Any:
+        """Have the data brought to workers; it stays required."""
+        begun = perf_counter()
+        async with self._turn("fetch"):
+            found = await self._ask()
+            report = Report(self.name, waited=perf_counter() - begun)
+            async with self._receiving(found, stay=True):
+                result = await lay(found, report)
+            report.seconds = perf_counter() - begun - report.waited
+            self.report = report
+            return result
+
+    async def _fill(
+        self,
+        target: Distribution,
+        source: transfer.Source,
+        found: Found,
+        report: Report,
+        loose: bool = False,
+    ) -> list[Future]:
+        """Have what this handle wants, or what comes along, lie with Dask's workers."""
         where = await whereabouts(self._link.ways, found)
         for left in reversed(range(int(get_number("transfer.retries")) + 1)):
             nodes = sorted(await self._link.call("nodes"))
             try:
-                array, report.transfers = await persist_parts(
-                    self._link.client, source, where, target, nodes, self._link.lives
+                parts, moved = await fill_parts(
+                    self._link.client, source, where, target, nodes, self._link.lives, loose
                 )
-                return array
+                report.transfers += moved
+                return parts
             except DataLostError:  # a node died, and with it what it had fetched
                 if not left:
                     raise
-            where = await self._again(self.name)()
-        return None
+            where = await self._again(source.name)()
+        return []
 
     async def _dispose(self) -> None:
         await super()._dispose()

@@ -28,7 +28,7 @@ from maestro.ways import Ways
 if TYPE_CHECKING:
     from dask.array import Array
 
-__all__ = ["Chunks", "chunks_of", "is_dask_array", "persist_parts", "scatter_parts"]
+__all__ = ["Chunks", "array_of", "chunks_of", "cut", "fill_parts", "is_dask_array", "scatter_parts"]
 
 
 def is_dask_array(data: Any) -> bool:
@@ -134,15 +134,16 @@ def _layout(name: str, array: Any, declared: Distribution | None) -> Distributio
     return declared
 
 
-async def persist_parts(
+async def fill_parts(
     client: Client,
     source: transfer.Source,
     where: transfer.Whereabouts,
     target: Distribution,
     workers: Sequence[str],
     lives: Lives,
-) -> tuple[Array, list[Transfer]]:
-    """A Dask array whose chunks are the target ranks' parts, each filled on a worker.
+    loose: bool = False,
+) -> tuple[list[Future], list[Transfer]]:
+    """The target ranks' parts, each filled on a worker.
 
     Which worker gets which rank is chosen so that the most bytes stay where they are.
 
@@ -160,8 +161,11 @@ async def persist_parts(
         The workers that may have parts.
     lives : callable
         Whether the pool still has the node of an address; a coroutine function.
+    loose : bool
+        Whether another worker may fill a part anew if its own is gone, for as long as the CDO is in
+        the pool; else nobody does.
     """
-    name, chunks = _called(source), _cut(source, target)
+    name = _called(source)
     workplaces = places(source, where.nodes, target, workers)
     words = _words(source)
     parts = [
@@ -175,28 +179,27 @@ async def persist_parts(
             rank,
             key=(name, *index),
             workers=[workplaces[rank]],
-            allow_other_workers=False,
+            allow_other_workers=loose,
             pure=False,
         )
         for rank, index in enumerate(np.ndindex(*target.grid))
     ]
     await all_done(client, source.name, parts, set(workplaces), lives)
     reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
-    array = _array(name, chunks, source, parts)
-    return array, [Transfer(**each) for report in reports.values() for each in report]
+    return parts, [Transfer(**each) for report in reports.values() for each in report]
 
 
 async def scatter_parts(
     client: Client, source: transfer.Source, target: Distribution, parts: Sequence[Any]
 ) -> Array:
     """A Dask array whose chunks are the target ranks' parts, which are here already."""
-    name, chunks = _called(source), _cut(source, target)
+    name, chunks = _called(source), cut(source, target)
     scattered = await cast(Any, client.scatter(list(parts), hash=False))
     indices = np.ndindex(*target.grid)
     pairs = zip(indices, scattered, strict=True)
     tasks = [client.submit(_same, part, key=(name, *index)) for index, part in pairs]
     await all_done(client, source.name, tasks)
-    return _array(name, chunks, source, tasks)
+    return array_of(tasks, chunks, source)
 
 
 def _same(part: Any) -> Any:
@@ -207,8 +210,14 @@ def _called(source: transfer.Source) -> str:
     return f"maestro-{source.name}-{source.version}-{uuid4().hex}"
 
 
-def _cut(source: transfer.Source, target: Distribution) -> Any:
-    """The chunks of a Dask array that is cut like this."""
+def cut(source: transfer.Source, target: Distribution) -> Any:
+    """The chunks of a Dask array that is cut like this.
+
+    Raises
+    ------
+    InconsistentError
+        If none can be.
+    """
     try:
         return to_chunks(target)
     except ValueError as error:
@@ -217,9 +226,11 @@ def _cut(source: transfer.Source, target: Distribution) -> Any:
         ) from None
 
 
-def _array(name: str, chunks: Any, source: transfer.Source, parts: Sequence[Future]) -> Array:
+def array_of(parts: Sequence[Future], chunks: Any, source: transfer.Source) -> Array:
+    """The Dask array whose chunks these are."""
     import dask.array
 
+    name = cast(tuple[str, ...], parts[0].key)[0]
     meta = np.empty((0,) * len(chunks), source.dtype)
     return dask.array.Array({part.key: part for part in parts}, name, chunks, meta=meta)
 

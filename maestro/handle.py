@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from maestro.ahead import Move, checked_eagerness
@@ -108,7 +108,7 @@ class Handle:
         Where its size is known already, memory for it is made ready meanwhile: the first touch of
         fresh memory takes several times as long as filling it.
         """
-        return self._link.run(self._require)
+        return self._link.run(self._want)
 
     def retract(self) -> Any:
         """Take a requirement back."""
@@ -235,8 +235,17 @@ class Handle:
         with self._life.turn("withdraw"):
             await self._link.call("withdraw", timeout=timeout, handle=self._handle)
 
-    async def _require(self, wanted: bool = True) -> None:
-        """Require it; what is not wanted here is only to be kept in the pool."""
+    async def _want(self) -> None:
+        await self._require()
+
+    async def _require(self, wanted: bool = True) -> dict[str, Any] | None:
+        """Require it; what is not wanted here is only to be kept in the pool.
+
+        Returns
+        -------
+        dict or None
+            How it is laid out; None if it is not in the pool yet.
+        """
         async with self._turn("require") as first:
             if wanted:
                 self._link.required[self._handle] = self
@@ -246,6 +255,7 @@ class Handle:
             self._move_ahead()
         elif wanted:
             self._link.ways.warm_soon(self._sizes(found or {}))
+        return cast("dict[str, Any] | None", found)
 
     def _move_ahead(self) -> None:
         """Move the data here as soon as it is in the pool, before it is demanded."""
@@ -280,16 +290,20 @@ class Handle:
 
     @asynccontextmanager
     async def _receiving(
-        self, found: Found, timeout: float | None = None, waited: float = 0.0
+        self,
+        found: Found,
+        timeout: float | None = None,
+        waited: float = 0.0,
+        stay: bool = False,
     ) -> AsyncIterator[None]:
         """Bring what was found, in time, and let the pool know whether it is here."""
         try:
             async with in_time(self.name, found, timeout, waited):
                 yield
         except BaseException:
-            await self._tell("received", served=False)
+            await self._tell("received", served=False, stay=False)
             raise
-        self._link.tell("received", handle=self._handle, served=True)
+        self._link.tell("received", handle=self._handle, served=True, stay=stay)
 
     def _same(self, found: Found) -> Hashable:
         return None
@@ -326,6 +340,12 @@ class Handle:
         with self._life.turn("dispose"):
             if before != "declared":
                 await self._link.call("dispose", handle=self._handle)
+
+    def _release_soon(self) -> None:
+        """Take a requirement back, and dispose of its handle, that nobody else knows of."""
+        with self._life.turn("retract"):
+            self._link.tell("retract", handle=self._handle)
+        self._dispose_soon()
 
     def _dispose_soon(self) -> None:
         """Dispose of a handle that nobody else knows of."""

@@ -30,6 +30,7 @@ TURNS: dict[str, tuple[tuple[str, ...], str]] = {
     "withdraw": (("offered",), "withdrawn"),
     "require": (("declared", "sealed", "demanded", "retracted"), "required"),
     "retract": (("required",), "retracted"),
+    "fetch": (("required",), "required"),  # a demand after which it is still required
     "demand": (("declared", "sealed", "required", "demanded", "retracted"), "demanded"),
     "dispose": (_AT_REST, "disposed"),
 }

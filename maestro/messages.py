@@ -83,7 +83,7 @@ MOST_AHEAD = 1 << 16
 REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 8
+PROTOCOL = 9
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,13 @@ class Locate(_HandleCall):
 
 @dataclass(frozen=True)
 class Received(_HandleCall):
-    """A demand has fetched its data, or has not: then what was required before still is."""
+    """A demand has fetched its data, or has not: then what was required before still is.
+
+    As it is where the data was fetched and the requirement is to ``stay``.
+    """
 
     served: bool = True
+    stay: bool = False
 
 
 @dataclass(frozen=True)
@@ -533,6 +537,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "wait": (bool, False),
     "copies": (int, False),
     "served": (bool, False),
+    "stay": (bool, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),
     "ack": (bool, False),

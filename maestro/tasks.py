@@ -15,7 +15,7 @@ from layouts import Distribution, plan
 from maestro import transfer
 from maestro.errors import DataLostError
 
-__all__ = ["Lives", "all_done", "on_worker", "places"]
+__all__ = ["Lives", "all_done", "ended", "on_worker", "places"]
 
 #: Whether the pool still has the node of an address.
 Lives: TypeAlias = Callable[[str], Awaitable[bool]]
@@ -44,7 +44,7 @@ def places(
         for giver, nbytes in zip(share.sources, share.bytes(source.dtype.itemsize), strict=True):
             if nodes[giver] in number:
                 here[number[nodes[giver]], rank] += nbytes
-    if target.size > MANY:
+    if target.size == 1 or target.size > MANY:  # where there is no choice, SciPy need not be loaded
         return _one_by_one(here, workers, seats)
     from scipy.optimize import linear_sum_assignment
 
@@ -93,6 +93,17 @@ async def _each_done(client: Client, name: str, futures: Sequence[Future]) -> No
             raise await cast(Any, future.exception())
         if future.status != "finished":
             raise DataLostError(f"CDO {name!r}: Dask's task {future.key!r} is {future.status}")
+
+
+async def ended(client: Client, future: Future) -> BaseException | None:
+    """Wait for a task to end; the error that it ended in, if it did."""
+    async for _ in as_completed([future], loop=client.loop):
+        pass
+    if future.status == "error":
+        return cast(BaseException, await cast(Any, future.exception()))
+    if future.status != "finished":
+        return DataLostError(f"Dask's task {future.key!r} is {future.status}")
+    return None
 
 
 def on_worker(work: Any, *args: Any) -> Any:

@@ -480,7 +480,7 @@ class Archiver:
                 self._told(held.path)
                 cast(Archive, self._archive).documents[held.path] = held.document
                 self._done.add(version)
-                self._link.tell("received", handle=held.handle, served=True)
+                self._link.tell("received", handle=held.handle, served=True, stay=False)
                 break
             self._tell()
             if self._closing.is_set():

@@ -156,7 +156,7 @@ def received(state: State, call: m.Received) -> None:
     for cdo, known, version in _parties(state, call.handle, found):
         if version is not None and version.distribution is not None:
             tell(state, "transport-end", cdo, known, version, served=call.served)
-    if call.served or not handle.required:
+    if (call.served and not call.stay) or not handle.required:
         drop_requirement(state, call.handle)
     else:
         handle.lost = ""  # the failure is known where it was met

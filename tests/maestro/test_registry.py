@@ -55,6 +55,26 @@ def test_withdraw_waits_for_requirements(pool):
     assert not pool.held
 
 
+def test_what_is_fetched_can_still_be_required(pool):
+    pool.join("p"), pool.join("c")
+    for want in ("want", "another"):
+        pool.seal("c", want)
+    pool.ask(m.Require, "c", "want")
+    pool.seal("p", "have")
+    pool.offer("p", "have")
+    for want in ("want", "another"):  # the other one was not required
+        pool.ask(m.Demand, "c", want)
+        pool.ask(m.Received, "c", want, stay=True)
+    request = pool.call(m.Withdraw, "p", "have")
+    assert request not in pool.answers
+    pool.ask(m.Demand, "c", "want")
+    pool.ask(m.Received, "c", "want", stay=True)
+    assert request not in pool.answers
+    pool.ask(m.Retract, "c", "want")
+    assert pool.answer(request) is None
+    assert not pool.held
+
+
 def test_a_demand_that_could_not_fetch_still_requires(pool):
     pool.join("p"), pool.join("c")
     pool.seal("c", "want")

@@ -218,12 +218,15 @@ class Machine(RuleBasedStateMachine):
             handle = self.moves.one_of(*sorted(self.fetching))
             served = self.moves.one_of(True, True, False)
             del self.fetching[handle]
+            stay = False
             if handle in self.ahead:
                 self.ahead.remove(handle)
                 self.here |= {handle} if served else set()
+            elif served and self.back[handle] == "required" and self.moves.one_of(False, True):
+                stay, self.states[handle] = True, "required"
             elif not served:
                 self.states[handle] = self.back[handle]
-            self.pool.ask(m.Received, self.apps[handle], handle, served=served)
+            self.pool.ask(m.Received, self.apps[handle], handle, served=served, stay=stay)
             self.settle()
 
     def expire(self):

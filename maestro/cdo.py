@@ -19,7 +19,7 @@ from maestro.config import get_bytes, get_number, get_seconds
 from maestro.daskarrays import array_of, chunks_of, cut, fill_parts, is_dask_array, scatter_parts
 from maestro.errors import DataLostError, InconsistentError, PoolFullError
 from maestro.fetching import whereabouts
-from maestro.handle import Handle
+from maestro.handle import Handle, checked_name
 from maestro.lending import Lent, set_writeable
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
@@ -66,8 +66,7 @@ class Cdo(Handle):
         depends: Iterable[str | Cdo] = (),
         eagerness: str = "lazy",
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name: got {name!r}, expected a string that is not empty")
+        checked_name(name)
         if distribution is not None and not isinstance(distribution, Distribution):
             raise TypeError(
                 f"CDO {name!r}: distribution: got {distribution!r}, expected a Distribution"

@@ -11,7 +11,7 @@ from maestro.bundles import Brought, bring, fetch
 from maestro.cdo import Cdo
 from maestro.config import get_seconds
 from maestro.errors import InconsistentError, LifecycleError
-from maestro.handle import Handle
+from maestro.handle import Handle, checked_name
 from maestro.lifecycle import Together
 from maestro.link import Link
 from maestro.offering import Given, Offering
@@ -48,8 +48,7 @@ class Group(Handle):
         schemas: Schemas | None = None,
         eagerness: str = "lazy",
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name: got {name!r}, expected a string that is not empty")
+        checked_name(name)
         super().__init__(link, name, attributes, schemas, Together(name), eagerness)
         self._members: dict[str, Handle] = {}
         self._known: dict[str, Handle] = {}  # members that a demand has found

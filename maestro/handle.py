@@ -10,7 +10,13 @@ from uuid import uuid4
 from maestro.ahead import Move, checked_eagerness
 from maestro.attributes import Attributes
 from maestro.config import get_number
-from maestro.errors import DataLostError, LifecycleError, MaestroError, PoolLostError
+from maestro.errors import (
+    DataLostError,
+    InconsistentError,
+    LifecycleError,
+    MaestroError,
+    PoolLostError,
+)
 from maestro.fetching import Again, Whereabouts, whereabouts
 from maestro.lifecycle import Lifecycle
 from maestro.link import Link
@@ -23,7 +29,28 @@ if TYPE_CHECKING:
     from maestro.group import Group
     from maestro.offering import Given
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "checked_name"]
+
+
+def checked_name(name: Any) -> str:
+    """A name that can be told everywhere: in messages, in stores, on a terminal.
+
+    Raises
+    ------
+    TypeError
+        If it is no string, or empty.
+    InconsistentError
+        If it holds half of a surrogate pair, which no encoding has.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name: got {name!r}, expected a string that is not empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InconsistentError(
+            f"name: got {name!r}, expected characters; at {error.start} is half of a surrogate pair"
+        ) from None
+    return name
 
 
 class Handle:

@@ -35,9 +35,10 @@ def archive(
 
     STORE is a path, or an URL such as s3://bucket/prefix. An empty SELECTOR matches all. Until
     ctrl-C or SIGTERM, or as long as told: then what is held is saved to its end. Names in the store
-    are printed as they are saved; it fails if some could not be.
+    are printed as they are saved; it fails if some could not be, or if there was none.
     """
     from maestro.programs.archiver import Archiver
+    from maestro.programs.listing import NothingError
     from maestro.programs.progress import shown
     from maestro.programs.running import first_of, run
 
@@ -69,6 +70,8 @@ def archive(
                 with suppress(asyncio.CancelledError):  # told to end
                     await first_of(archiver.run(count), seconds=seconds)
                 await archiver.close()
+                if not (archiver.saved or resume):
+                    raise NothingError(f"selector: {selector or 'all'} matched nothing")
             finally:
                 bars.cancel()
                 await asyncio.wait({bars})

@@ -13,42 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import platform
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 from uuid import uuid4
 
-from layouts import Distribution
-from maestro import transfer
 from maestro.app import App
-from maestro.attributes import plain
 from maestro.cdo import Cdo
-from maestro.config import get_bytes, get_seconds
-from maestro.errors import (
-    DataLostError,
-    LifecycleError,
-    MaestroError,
-    PoolTimeoutError,
-    StoreError,
-)
-from maestro.messages import dtype_from_wire
+from maestro.config import get_seconds
+from maestro.errors import DataLostError, MaestroError, PoolTimeoutError, StoreError
 from maestro.offload import off_loop
 from maestro.pool import Pool
+from maestro.programs.saving import Held, Saver
+from maestro.programs.telling import Told
 from maestro.selectors import Selector
-from maestro.stores.archive import Archive, commit
-from maestro.stores.form import Form, choose
-from maestro.stores.lanes import Lanes
-from maestro.stores.naming import Origin, dimensions, to_attributes
-from maestro.stores.writing import Job, claim
+from maestro.stores.archive import Archive
+from maestro.stores.writing import claim
 from maestro.subscription import Subscription
-from maestro.tasks import places
 
 __all__ = ["Archiver"]
 
@@ -56,28 +41,6 @@ logger = logging.getLogger("maestro.archiver")
 
 #: CDOs that are being written at once.
 TURNS = 128
-
-
-@dataclass(eq=False)
-class _Held:
-    """A CDO that stays in the pool until it is saved."""
-
-    cdo: Cdo
-    found: dict[str, Any] | None = None  # what the pool says of it, once it is complete
-    path: str = ""
-    document: dict[str, Any] = field(default_factory=dict)  # the array's metadata
-    # What is to be acknowledged once it is saved: subscriptions, and serials of events.
-    told: list[tuple[Subscription, int]] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The CDO's."""
-        return self.cdo.name
-
-    @property
-    def handle(self) -> str:
-        """The handle whose requirement holds it."""
-        return self.cdo._handle
 
 
 class Archiver:
@@ -157,12 +120,10 @@ class Archiver:
         self.missed: list[str] = []
         self.bytes_held = self.bytes_saved = 0
         self._owner = uuid4().hex
-        self._held: dict[int, _Held] = {}  # by version
+        self._held: dict[int, Held] = {}  # by version
         self._done: set[int] = set()
         self._archive: Archive | None = None
-        self._events: list[Subscription] = []
-        self._heard: defaultdict[Subscription, list[int]] = defaultdict(list)
-        self._acknowledging = False
+        self._events = Told(app, self._selector.text, self._soon)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
 
@@ -232,7 +193,6 @@ class Archiver:
         self._closing = asyncio.Event()
         self._changed = asyncio.Condition()
         self._turns = asyncio.Semaphore(TURNS)
-        self._lanes = Lanes(self._link, self._note)
         client: Any = self._link.client
         self._pool = str((await client.scheduler.identity())["id"])
         owner = {
@@ -250,6 +210,9 @@ class Archiver:
         self._archive = archive = await off_loop(
             False, Archive, self._url, owner, dead, self._resume
         )
+        self._saver = Saver(
+            self._link, archive, self._pool, self._owner, self._compressors, self._note
+        )
         try:
             await client.run(claim, archive.store.url, self._owner)
             await off_loop(False, archive.look)
@@ -258,35 +221,13 @@ class Archiver:
                 for origin in archive.origins.values()
                 if origin["pool"] == self._pool
             }
-            for kind, when in (("offer", "after"), ("withdraw", "before")):
-                self._events.append(await self._subscribe(kind, when, archive.identity))
+            await self._events.open(archive.identity)
             await self._look()
             for events in self._events:
                 self._soon(self._follow(events))
         except BaseException:
             await self._let_go()
             raise
-
-    async def _subscribe(self, kind: str, when: str, archive: str) -> Subscription:
-        """Be told of events, and of what an archiver of this store that died has left.
-
-        That it is dead the store's lock says; the pool may be told of it a little later.
-        """
-        async with asyncio.timeout(get_seconds("timeouts.connect")):
-            while True:
-                try:
-                    return await self._app._subscribe(
-                        selector=self._selector.text,
-                        kinds=[kind],
-                        when=when,
-                        ack=True,
-                        own=True,
-                        since=None,
-                        durable=f"maestro-archive-{archive}-{kind}",
-                        patience=get_seconds("stores.patience"),
-                    )
-                except LifecycleError:
-                    await asyncio.sleep(0.05)
 
     async def _close(self) -> None:
         if self._archive is None:
@@ -295,10 +236,9 @@ class Archiver:
         try:
             async with self._changed:
                 await self._changed.wait_for(
-                    lambda: self._broken or not (self._held or self._acknowledging)
+                    lambda: self._broken or not (self._held or self._events.acknowledging)
                 )
-            for events in self._events:
-                await events._end()
+            await self._events.end()
         finally:
             await self._let_go()
         if self._broken is not None:
@@ -311,7 +251,7 @@ class Archiver:
         self._closing.set()
         for task in set(self._tasks):
             task.cancel()
-        await self._lanes.close()
+        await self._saver.close()
         for held in self._held.values():
             self._link.tell("dispose", handle=held.handle)
         self._held.clear()
@@ -390,24 +330,9 @@ class Archiver:
                 name, version = str(event.name), event.payload.get("version")
                 held = None if version is None else self._hold(name, version, event.payload)
                 if held is None:
-                    self._acknowledge(events, event.serial)
+                    self._events.acknowledge(events, event.serial)
                 else:
                     held.told.append((events, event.serial))
-
-    def _acknowledge(self, events: Subscription, serial: int) -> None:
-        """Acknowledge soon, with all that comes up meanwhile."""
-        self._heard[events].append(serial)
-        if not self._acknowledging:
-            self._acknowledging = True
-            self._soon(self._acknowledge_all())
-
-    async def _acknowledge_all(self) -> None:
-        try:
-            while self._heard:
-                events, serials = self._heard.popitem()
-                await events._ack(serials)
-        finally:
-            self._acknowledging = False
 
     async def _look(self) -> None:
         """Save what is in the pool."""
@@ -415,17 +340,17 @@ class Archiver:
         for entry in pool.select(self._selector.text):
             self._hold(entry.name, entry.version, {})
 
-    def _hold(self, name: str, version: int, payload: Mapping[str, Any]) -> _Held | None:
+    def _hold(self, name: str, version: int, payload: Mapping[str, Any]) -> Held | None:
         """Have a version saved; None if it is already, or is not to be."""
         if version in self._held:
             return self._held[version]
         if version in self._done or self._closing.is_set():
             return None
-        held = self._held[version] = _Held(Cdo(self._link, name))
+        held = self._held[version] = Held(Cdo(self._link, name))
         self._soon(self._require(version, held, partly="rank" in payload))
         return held
 
-    async def _require(self, version: int, held: _Held, partly: bool) -> None:
+    async def _require(self, version: int, held: Held, partly: bool) -> None:
         """See to it that a version stays, and save it."""
         seal = held.cdo._sealing()
         try:
@@ -448,12 +373,12 @@ class Archiver:
         held = self._held.pop(version)
         self._link.tell("dispose", handle=held.handle)
         for events, serial in held.told:
-            self._acknowledge(events, serial)
+            self._events.acknowledge(events, serial)
         self._tell()
 
     # Saving it
 
-    async def _save(self, version: int, held: _Held) -> None:
+    async def _save(self, version: int, held: Held) -> None:
         """Save a CDO, however often it takes, and let it go."""
         counted = False
         while True:
@@ -463,10 +388,10 @@ class Archiver:
                 if held.found is None:
                     break
                 if not counted:
-                    self.bytes_held += _nbytes(held.found)
+                    self.bytes_held += held.nbytes
                     counted = True
                 async with self._turns:
-                    await self._write(held, held.found)
+                    await self._saver.save(held)
             except (DataLostError, PoolTimeoutError) as error:
                 if not await self._still_there(version, held):
                     self.failures[held.name] = error
@@ -492,7 +417,7 @@ class Archiver:
                 continue
         self._forget(version)
 
-    async def _completed(self, version: int, held: _Held) -> dict[str, Any] | None:
+    async def _completed(self, version: int, held: Held) -> dict[str, Any] | None:
         """What the pool says of a version once all of its ranks are there; None if they won't be.
 
         They are not waited for by an archiver that closes.
@@ -510,81 +435,10 @@ class Archiver:
             closing.cancel()
         return None
 
-    async def _still_there(self, version: int, held: _Held) -> bool:
+    async def _still_there(self, version: int, held: Held) -> bool:
         """Whether a CDO that could not be read can be read again."""
         try:
             held.found = await self._link.call("demand", timeout=0, handle=held.handle, along=False)
         except (DataLostError, PoolTimeoutError):
             return False
         return bool(held.found is not None and held.found["version"] == version)
-
-    async def _write(self, held: _Held, found: dict[str, Any]) -> None:
-        archive = cast(Archive, self._archive)
-        layout = found["distribution"]
-        distribution = None if layout is None else Distribution.from_dict(layout)
-        dtype = None if found["dtype"] is None else dtype_from_wire(found["dtype"])
-        attributes, version = plain(found["attributes"]), found["version"]
-        origin = Origin.of(held.name, distribution, dtype, self._pool, version)
-        if not held.path:
-            held.path = await off_loop(not archive.leftovers, archive.reserve, held.name)
-        words = to_attributes(attributes, origin)
-        if distribution is None or dtype is None:
-            held.document = {"zarr_format": 3, "node_type": "group", "attributes": words}
-            await self._commit(held)
-            return
-        sizes = get_bytes("stores.shard"), get_bytes("stores.chunk")
-        form = choose(distribution, dtype, *sizes, self._compressors)
-        held.document = form.metadata(words, dimensions(distribution.shape, attributes))
-        source = transfer.Source(held.name, version, distribution, dtype)
-        jobs = await self._jobs(source, found["nodes"], form, held)
-        await self._lanes.do(jobs)
-        if not any(job.last for _, job in jobs):
-            await self._commit(held)
-
-    async def _commit(self, held: _Held) -> None:
-        archive = cast(Archive, self._archive)
-        await off_loop(False, commit, archive.store, archive.identity, held.path, held.document)
-
-    async def _jobs(
-        self,
-        source: transfer.Source,
-        nodes: Sequence[str],
-        form: Form,
-        held: _Held,
-    ) -> list[tuple[str, Job]]:
-        """The objects of an array, each with the node that is to write it."""
-        archive = cast(Archive, self._archive)
-        workers = sorted(set(nodes) & set(await self._link.call("nodes")))
-        if not workers:
-            workers = sorted(await self._link.call("nodes"))
-        layout = form.layout
-        if layout.size == 1:
-            where = workers[:1]
-        else:
-            where = await off_loop(False, places, source, nodes, layout, workers)
-        return [
-            (
-                node,
-                Job(
-                    source,
-                    tuple(nodes),
-                    archive.store.url,
-                    archive.identity,
-                    self._owner,
-                    held.path,
-                    form,
-                    held.document,
-                    (rank,),
-                    layout.size == 1,
-                ),
-            )
-            for rank, node in enumerate(where)
-        ]
-
-
-def _nbytes(found: dict[str, Any]) -> int:
-    """Bytes of an array, copies not counted."""
-    if found["distribution"] is None:
-        return 0
-    shape = Distribution.from_dict(found["distribution"]).shape
-    return math.prod(shape) * dtype_from_wire(found["dtype"]).itemsize

@@ -461,3 +461,16 @@ def test_block_is_a_kind_not_a_number(app):
     with pytest.raises(TypeError, match=r"axes\[0\]: got 4"):
         Distribution((8,), (2,), (4,))
     assert Distribution((8,), (2,), (Block(),)) == HALVES
+
+
+@pytest.mark.parametrize("what", ["declare", "group"])
+def test_names_that_are_none(unharmed, what):
+    """Half of a surrogate pair can be told in Python alone: not to a terminal, nor to a store."""
+    for name in ("", None, 3):
+        with pytest.raises(TypeError, match=r"name: got .* expected a string that is not empty"):
+            getattr(unharmed, what)(name)
+    with pytest.raises(
+        maestro.InconsistentError, match=r"name: got 't2m\\ud800', .* at 3 is half of a surrogate"
+    ):
+        getattr(unharmed, what)("t2m\ud800")
+    getattr(unharmed, what)("température 🌡").dispose()

@@ -50,3 +50,25 @@ def test_what_cannot_be_saved_is_a_failure(run, app, tmp_path):
     assert "file/x: it cannot be made" in err
     assert run("archive", "(step > )", tmp_path / "x")[0] == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_nothing_that_matches(run, app, tmp_path):
+    have = app.offer("t2m", FIELD, attributes={"step": 0})
+    store = tmp_path / "run.zarr"
+    status, out, err = run("archive", "(step > 0)", store, "--for", "0 s")
+    assert (status, out) == (1, "")
+    assert err.endswith("Error: selector: (step > 0) matched nothing\n")
+    assert run("archive", "(step > 0)", store, "--resume", "--for", "0 s")[0] == 0
+    assert list(zarr.open_group(store, mode="r").members()) == []
+    have.withdraw()
+
+
+def test_a_pool_that_is_gone(tmp_path):
+    contact = tmp_path / "contact.json"
+    with Process("manager", "--contact", contact) as killed:
+        killed.line()
+    for words in (("archive", "", tmp_path / "x"), ("stage", tmp_path / "x")):
+        status, out, err = Process(*words, "--pool", contact).end()
+        assert (status, out) == (1, "")
+        assert err.endswith("is gone\n")
+        assert not (tmp_path / "x").exists()

@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable
 from distributed.comm.core import Comm
 from distributed.core import ConnectionPool
 
-__all__ = ["connect"]
+__all__ = ["Silent", "connect"]
 
 #: How often a connection is tried while a node may be silent.
 TRIES = 8
 
 #: Seconds of the first of them: most that does not answer is gone.
 FIRST_TRY = 0.25
+
+
+class Silent(TimeoutError):
+    """A node lives, as far as the pool knows, but does not answer: it need not be tried again."""
 
 
 async def connect(
@@ -27,8 +31,10 @@ async def connect(
 
     Raises
     ------
+    Silent
+        If it does not answer.
     OSError
-        If there is none to be had.
+        If it is gone.
     """
     loop = asyncio.get_running_loop()
     longest = silence / TRIES
@@ -37,7 +43,9 @@ async def connect(
         try:
             async with asyncio.timeout(patience):
                 return await rpc.connect(node, timeout=patience)
-        except OSError:
-            if loop.time() > deadline or not await lives(node):
+        except OSError as error:
+            if not await lives(node):
                 raise
+            if loop.time() > deadline:
+                raise Silent(f"node {node} was silent for {silence:g} s") from error
             patience = min(2 * patience, longest)

@@ -346,7 +346,7 @@ class Cdo(Handle):
             return self._stored(data)
         if is_dask_array(data):
             stated = self.name, data, self.distribution, self.dtype, self.rank
-            return await chunks_of(self._link.client, *stated)
+            return await chunks_of(self._link.client, self._link.ways, *stated)
         given = self._offering(data)
         return given if store is None else Lodged.of(self.name, given, store)
 
@@ -401,25 +401,35 @@ class Cdo(Handle):
         nodes = await self._link.call("nodes")
         near = await ways.on_this_host(nodes)
         free = {node: nodes[node]["limit"] - nodes[node]["used"] for node in sorted(near)}
-        least = get_bytes("transfer.map-from")
         self._lent = {}
         for rank in ranks:
-            nbytes = layout.local_size(rank) * dtype.itemsize
-            node = max(free, key=lambda each: free[each], default="")
-            if node and nbytes >= least:
-                try:
-                    self._lent[rank] = await ways.lend_part(node, layout, rank, dtype)
-                except MemoryError as error:
-                    raise PoolFullError(
-                        f"CDO {self.name!r}: no memory for the part of rank {rank}, {nbytes}"
-                        f" bytes: {error}"
-                    ) from None
-                free[node] -= nbytes
-            else:
-                part = ways.empty_part(layout, rank, dtype, self.name)
-                self._lent[rank] = Lent(part, "", "")
+            self._lent[rank] = await self._lend(free, layout, rank, dtype)
         parts = [self._lent[rank].part for rank in ranks]
         return parts if self.rank is None else parts[0]
+
+    async def _lend(
+        self, free: dict[str, int], layout: Distribution, rank: int, dtype: np.dtype[Any]
+    ) -> Lent:
+        """A part in memory of the node that has most of it free; in the app's own if there is none.
+
+        A node that does not answer is not asked again.
+        """
+        nbytes = layout.local_size(rank) * dtype.itemsize
+        while nbytes >= get_bytes("transfer.map-from") and free:
+            node = max(free, key=lambda each: free[each])
+            try:
+                lent = await self._link.ways.lend_part(node, layout, rank, dtype)
+            except MemoryError as error:
+                raise PoolFullError(
+                    f"CDO {self.name!r}: no memory for the part of rank {rank}, {nbytes} bytes:"
+                    f" {error}"
+                ) from None
+            except OSError:
+                del free[node]
+            else:
+                free[node] -= nbytes
+                return lent
+        return Lent(self._link.ways.empty_part(layout, rank, dtype, self.name), "", "")
 
     async def _withdraw(self, timeout: float | None) -> None:
         await super()._withdraw(timeout)
@@ -503,7 +513,7 @@ class Cdo(Handle):
         source = self._source_of_array(brought.found)
         parts = brought.result if self.distribution else source.distribution.split(brought.result)
         target = self.distribution or source.distribution
-        return await scatter_parts(self._link.client, source, target, parts)
+        return await scatter_parts(self._link.client, self._link.ways, source, target, parts)
 
     def _source_of_array(self, found: Found) -> transfer.Source:
         source = source_of(self.name, found)
@@ -545,7 +555,7 @@ class Cdo(Handle):
             nodes = sorted(await self._link.call("nodes"))
             try:
                 parts, moved = await fill_parts(
-                    self._link.client, source, where, target, nodes, self._link.lives, loose
+                    self._link.client, source, where, target, nodes, self._link.ways, loose
                 )
                 report.transfers += moved
                 return parts

@@ -22,7 +22,7 @@ from maestro import transfer
 from maestro.errors import InconsistentError
 from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.report import Transfer
-from maestro.tasks import Lives, all_done, on_worker, places
+from maestro.tasks import all_done, on_worker, places
 from maestro.ways import Ways
 
 if TYPE_CHECKING:
@@ -72,11 +72,12 @@ class Chunks:
             )
             for rank, node in places.items()
         ]
-        await all_done(client, source.name, tasks, set(places.values()), ways.lives)
+        await all_done(client, source.name, tasks, ways, places)
 
 
 async def chunks_of(
     client: Client,
+    ways: Ways,
     name: str,
     array: Any,
     distribution: Distribution | None,
@@ -107,7 +108,7 @@ async def chunks_of(
     persisted = client.persist(array)
     by_key = {future.key: future for future in futures_of(persisted, client=client)}
     futures = [by_key[key] for key in _keys(persisted)]
-    await all_done(client, name, futures)
+    await all_done(client, name, futures, ways)
     having = await cast(Any, client.who_has(futures))
     near = {rank: sorted(having[future.key]) for rank, future in enumerate(futures)}
     return Chunks(
@@ -140,7 +141,7 @@ async def fill_parts(
     where: transfer.Whereabouts,
     target: Distribution,
     workers: Sequence[str],
-    lives: Lives,
+    ways: Ways,
     loose: bool = False,
 ) -> tuple[list[Future], list[Transfer]]:
     """The target ranks' parts, each filled on a worker.
@@ -159,8 +160,8 @@ async def fill_parts(
         How it is wanted.
     workers : sequence of str
         The workers that may have parts.
-    lives : callable
-        Whether the pool still has the node of an address; a coroutine function.
+    ways : Ways
+        This program's ways to the nodes.
     loose : bool
         Whether another worker may fill a part anew if its own is gone, for as long as the CDO is in
         the pool; else nobody does.
@@ -184,13 +185,13 @@ async def fill_parts(
         )
         for rank, index in enumerate(np.ndindex(*target.grid))
     ]
-    await all_done(client, source.name, parts, set(workplaces), lives)
+    await all_done(client, source.name, parts, ways, dict(enumerate(workplaces)))
     reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
     return parts, [Transfer(**each) for report in reports.values() for each in report]
 
 
 async def scatter_parts(
-    client: Client, source: transfer.Source, target: Distribution, parts: Sequence[Any]
+    client: Client, ways: Ways, source: transfer.Source, target: Distribution, parts: Sequence[Any]
 ) -> Array:
     """A Dask array whose chunks are the target ranks' parts, which are here already."""
     name, chunks = _called(source), cut(source, target)
@@ -198,7 +199,7 @@ async def scatter_parts(
     indices = np.ndindex(*target.grid)
     pairs = zip(indices, scattered, strict=True)
     tasks = [client.submit(_same, part, key=(name, *index)) for index, part in pairs]
-    await all_done(client, source.name, tasks)
+    await all_done(client, source.name, tasks, ways)
     return array_of(tasks, chunks, source)
 
 

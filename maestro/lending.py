@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ from distributed.core import ConnectionPool
 from numpy.typing import NDArray
 
 from layouts.tiled import AnyArray, TiledArray
+from maestro.calling import connect
+from maestro.config import get_seconds
 
 __all__ = ["Lender", "Lent", "set_writeable"]
 
@@ -57,12 +60,16 @@ class Lender:
     ----------
     rpc : ConnectionPool
         Dask's connections.
+    lives : callable
+        Whether the pool still has the node of an address; a coroutine function.
     node : str
         Address of the node.
     """
 
-    def __init__(self, rpc: ConnectionPool, node: str) -> None:
-        self._rpc, self._node = rpc, node
+    def __init__(
+        self, rpc: ConnectionPool, lives: Callable[[str], Awaitable[bool]], node: str
+    ) -> None:
+        self._rpc, self._lives, self._node = rpc, lives, node
         self._comm: Comm | None = None
         self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
@@ -78,12 +85,18 @@ class Lender:
         OSError
             If it does not answer.
         """
+        silence = get_seconds("transfer.silence")
         async with self._turn:
             if self._comm is None or self._comm.closed():
-                self._comm = await self._rpc.connect(self._node)
+                self._comm = await connect(self._rpc, self._lives, self._node, silence)
                 await self._comm.write({"op": "maestro_lend", "reply": False})
-            await self._comm.write({"nbytes": nbytes})
-            answer = await self._comm.read()
+            try:
+                async with asyncio.timeout(silence):
+                    await self._comm.write({"nbytes": nbytes})
+                    answer = await self._comm.read()
+            except BaseException:
+                self._comm.abort()  # what it may still answer belongs to nothing
+                raise
         if "full" in answer:
             raise MemoryError(f"node {self._node}: {answer['full']}")
         path: str = answer["path"]

@@ -17,7 +17,7 @@ from distributed.core import ConnectionPool
 from layouts import Plan
 from layouts.tiled import AnyArray
 from maestro.bringing import Delivery, bring
-from maestro.calling import connect
+from maestro.calling import Silent, connect
 from maestro.config import get_bytes, get_number, get_seconds
 from maestro.ends import Missing
 from maestro.errors import DataLostError, PoolTimeoutError
@@ -155,7 +155,7 @@ class Network:
     async def _try_again(self, fruitless: int, rank: int, node: str, error: OSError) -> int:
         """Count one more failure, or raise what it means."""
         alive = await self.lives(node)
-        if alive and fruitless < self.terms.retries:
+        if alive and fruitless < self.terms.retries and not isinstance(error, Silent):
             return fruitless + 1
         if alive and isinstance(error, TimeoutError):
             raise PoolTimeoutError(

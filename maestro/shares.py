@@ -74,12 +74,16 @@ def shares(way: Plan, itemsize: int, nodes: Sequence[str], ranks: Sequence[int])
 
 
 def by_node(
-    pairs: NDArray[np.int64], sizes: NDArray[np.int64], nodes: Sequence[str]
+    pairs: NDArray[np.int64], sizes: NDArray[np.int64], nodes: Sequence[str | None]
 ) -> list[Share]:
-    """Pairs of ranks, in the order given, by the node that holds the source rank's part."""
-    addresses = sorted(set(nodes))
+    """Pairs of ranks, in the order given, by the node that holds the source rank's part.
+
+    An empty part is no loss, so it may have no node; and no pair either.
+    """
+    holders = [address or "" for address in nodes]
+    addresses = sorted(set(holders))
     number = {address: k for k, address in enumerate(addresses)}
-    holder = np.array([number[address] for address in nodes], np.int64)
+    holder = np.array([number[address] for address in holders], np.int64)
     where = holder[pairs[:, 1]]
     order = np.argsort(where, kind="stable")
     return [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from distributed import Client, Future, as_completed, get_worker
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from layouts import Distribution, plan
 from maestro import transfer
-from maestro.errors import DataLostError
+from maestro.config import get_seconds
+from maestro.errors import DataLostError, PoolTimeoutError
+from maestro.ways import Ways
 
-__all__ = ["Lives", "all_done", "ended", "on_worker", "places"]
-
-#: Whether the pool still has the node of an address.
-Lives: TypeAlias = Callable[[str], Awaitable[bool]]
+__all__ = ["all_done", "ended", "on_worker", "places"]
 
 #: Seconds after which it is asked whether those live who have a task to do.
 LOOK = 1.0
@@ -66,25 +65,72 @@ async def all_done(
     client: Client,
     name: str,
     futures: Sequence[Future],
-    workers: Collection[str] = (),
-    lives: Lives | None = None,
+    ways: Ways,
+    where: Mapping[int, str] | None = None,
 ) -> None:
     """Wait for all; if one fails or somebody gives up, none goes on, and the failure is raised.
 
-    A task that only one of these workers may run would wait for ever if that is gone.
+    A task waits for ever for a worker that does not get on, and if only that one may run it, for
+    one that is gone: so the workers are watched.
+
+    Parameters
+    ----------
+    client : Client
+        To Dask.
+    name : str
+        The CDO, for errors.
+    futures : sequence of Future
+        The tasks.
+    ways : Ways
+        This program's ways to the nodes.
+    where : mapping of int to str, optional
+        The only workers that may run the tasks, by rank; by default those that Dask has chosen.
     """
     waiting = asyncio.create_task(_each_done(client, name, futures))
+    watching = asyncio.create_task(_watch(client, name, futures, ways, where))
+    both = {waiting, watching}
     try:
-        while not (await asyncio.wait({waiting}, timeout=LOOK))[0]:
-            for worker in workers:
-                if lives is not None and not await lives(worker):
-                    raise DataLostError(f"CDO {name!r}: node {worker} died before it was through")
-        await waiting
+        for first in (await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED))[0]:
+            await first
     except BaseException:
         waiting.cancel()
         await asyncio.wait({waiting})
         await cast(Any, client.cancel(list(futures), force=True))
         raise
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+async def _watch(
+    client: Client,
+    name: str,
+    futures: Sequence[Future],
+    ways: Ways,
+    where: Mapping[int, str] | None,
+) -> None:
+    """Raise if a node dies that has something to do, or if it does not answer."""
+    silence = get_seconds("transfer.silence")
+    while True:
+        for _ in range(max(1, round(silence / LOOK))):
+            await asyncio.sleep(LOOK)
+            for node in set((where or {}).values()):
+                if not await ways.lives(node):
+                    raise DataLostError(f"CDO {name!r}: node {node} died before it was through")
+        having = await _having(client, futures) if where is None else where
+        if silent := await ways.silent(having.values()):
+            ranks = [rank for rank, node in having.items() if node in silent]
+            raise PoolTimeoutError(
+                f"CDO {name!r}: ranks {ranks} are not to be had: node {', '.join(sorted(silent))}"
+                f" was silent for {silence:g} s"
+            )
+
+
+async def _having(client: Client, futures: Sequence[Future]) -> dict[int, str]:
+    """The workers that have tasks to do, by their numbers."""
+    ranks = {future.key: rank for rank, future in enumerate(futures)}
+    having = await cast(Any, client.scheduler).processing(workers=None)
+    return {ranks[key]: node for node, keys in having.items() for key in keys if key in ranks}
 
 
 async def _each_done(client: Client, name: str, futures: Sequence[Future]) -> None:

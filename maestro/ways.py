@@ -113,6 +113,21 @@ class Ways:
         finally:
             self.rpc.reuse(node, comm)
 
+    async def silent(self, nodes: Iterable[str]) -> set[str]:
+        """Those of the nodes that say nothing, although they are there."""
+
+        async def ask(node: str) -> str | None:
+            try:
+                async with asyncio.timeout(get_seconds("transfer.silence")):
+                    await self.call(node, "identity")  # which workers know that are no nodes, too
+            except TimeoutError:
+                return node
+            except OSError:  # it is gone
+                pass
+            return None
+
+        return {node for node in await asyncio.gather(*map(ask, set(nodes))) if node}
+
     def warm_soon(self, sizes: Sequence[int]) -> None:
         """Have memory ready for parts of so many bytes that will be demanded."""
         large = [nbytes for nbytes in sizes if nbytes >= SMALLEST]
@@ -130,7 +145,7 @@ class Ways:
             If it can't.
         """
         if node not in self._lenders:
-            self._lenders[node] = Lender(self.rpc, node)
+            self._lenders[node] = Lender(self.rpc, self.lives, node)
         nbytes = layout.local_size(rank) * dtype.itemsize
         path = await self._lenders[node].lend(nbytes)
         memory = self.mappings.attach(path, nbytes)

@@ -85,7 +85,7 @@ class Stored:
             )
             for node, chosen in ranks.items()
         ]
-        await all_done(client, source.name, tasks)
+        await all_done(client, source.name, tasks, ways, places)
 
 
 def _read(*what: Any) -> None:

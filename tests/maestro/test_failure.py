@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import maestro
-from layouts import Block, Distribution, Replicated
+from layouts import Block, Distribution, Irregular, Replicated
 from maestro import onhost, pulling
 from tests.maestro import programs
 from tests.maestro.conftest import check
@@ -165,6 +165,17 @@ def test_small_parts_have_copies_too_and_are_lost_without(app):
     assert np.array_equal(app.demand("safe", timeout=300), small)
     with pytest.raises(maestro.PoolTimeoutError):
         wait()
+
+
+def test_an_empty_part_is_no_loss(app):
+    layout = Distribution(SHAPE, (4, 1, 1), (Irregular((0, 0, 128, 128, 256)), Block(), Block()))
+    have = app.offer("t2m", layout.split(ARRAY), layout)
+    victim = app.pool["t2m"].nodes[2]
+    kill(app, victim)
+    until(lambda: victim not in app.pool["t2m"].nodes)
+    same(app.declare("t2m", COLUMNS).demand(timeout=300), COLUMNS)
+    same(app.declare("t2m", layout).demand(timeout=300), layout)
+    have.withdraw()
 
 
 def test_a_replica_does_as_well(app):

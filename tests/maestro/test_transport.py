@@ -7,9 +7,11 @@ import os
 import signal
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 from distributed import LocalCluster
@@ -216,6 +218,42 @@ def test_a_node_that_stops_for_good_and_comes_back(app, gate):
     assert len(list(want.demand_parts(timeout=60))) == 512
 
 
+def test_everyone_who_waits_for_a_node_that_stops_is_told(app):
+    """Whatever they wait for, and by whichever way; and all goes on as soon as it does."""
+    half = Distribution(SHAPE, (1, 2, 1))
+    app.offer("there", ROWS.split(ARRAY), ROWS)
+    mapped = app.declare("there", COLUMNS)
+    with dask.config.set({"maestro.transfer.same-host": True}):
+        mapped.demand(timeout=300)  # it is known what can be mapped
+    node = app.pool["there"].nodes[0]
+    silent = rf"ranks? .* not to be had: node {node} was silent for 2 s"
+    with stopped(node_state(app)[node]["pid"]):
+        waits = {
+            "there": [app.declare("there", COLUMNS).demand for _ in range(2)],
+            "small": [partial(app.offer, "small", [np.ones(2)] * 4, Distribution((8,), (4,)))],
+            "large": [partial(app.offer, "large", ROWS.split(ARRAY), ROWS)],
+            "chunks": [partial(app.offer, "chunks", da.zeros(SHAPE, chunks=(128, 512, 4)))],
+        }
+        waits["there"].append(app.declare("there", half).demand_dask)
+        waiting = [(name, in_thread(call)) for name, calls in waits.items() for call in calls]
+        for name, wait in waiting:
+            with pytest.raises(maestro.PoolTimeoutError, match=f"'{name}': {silent}"):
+                wait()
+        with dask.config.set({"maestro.transfer.same-host": True}):
+            with pytest.raises(maestro.PoolTimeoutError, match=f"'there': {silent}"):
+                mapped.demand()
+            lent = app.declare("lent", ROWS, "f8")
+            for memory, part in zip(lent.empty(), ROWS.split(ARRAY), strict=True):
+                memory[...] = part  # wherever it is
+    for part, wanted in zip(mapped.demand(timeout=300), COLUMNS.split(ARRAY), strict=True):
+        assert part.tobytes() == wanted.tobytes()
+    assert np.array_equal(app.demand("there"), ARRAY)
+    lent.offer()
+    assert np.array_equal(app.demand("lent"), ARRAY)
+    assert not {"small", "large", "chunks"} & set(app.pool)
+    at_rest(app)
+
+
 def test_a_node_that_stops_for_a_moment(app, gate):
     want, parts, pids, _ = in_the_middle(app, "moment")
     got = dict([next(parts)])
@@ -229,14 +267,15 @@ def test_a_node_that_stops_for_a_moment(app, gate):
 
 
 def test_a_node_that_is_killed_in_the_middle_of_a_demand(gate):
-    with pool(2) as app:
+    """Its parts were in its own memory, so nobody takes them over."""
+    with pool(2, **{"maestro.transfer.map-from": "1 GiB"}) as app:
         _, parts, pids, nodes = in_the_middle(app, "killed")
         next(parts)
         with stopped(pids[3]):  # so that it is in the middle
             os.kill(pids[3], signal.SIGKILL)
         gate.set()
         with pytest.raises(
-            maestro.DataLostError, match=rf"'killed': rank \d is not to be had of node {nodes[3]}"
+            maestro.DataLostError, match=rf"'killed': ranks .* were lost with node {nodes[3]}"
         ):
             list(parts)
         until(lambda: "killed" not in app.pool)

@@ -36,6 +36,7 @@ from maestro.buffers import Buffers
 from maestro.ends import AT_ONCE, Missing, NodeEnd, listen
 from maestro.errors import ProtocolError
 from maestro.frames import received, to_send
+from maestro.messages import layout_from_wire, layout_to_wire
 from maestro.offload import SMALL, off_loop
 from maestro.payload import as_bytes
 
@@ -44,12 +45,9 @@ __all__ = [
     "Places",
     "Run",
     "Taking",
-    "at_once",
     "bring",
-    "bytes_at_once",
     "copied",
     "runs",
-    "take_at_once",
 ]
 
 #: Low and high end along each axis.
@@ -99,7 +97,7 @@ class Delivery:
 
     @property
     def at_once(self) -> bool:
-        """Whether it is so little that it goes with its announcement."""
+        """Whether it is so little that one word brings it: see `maestro.small`."""
         return self.nbytes <= min(AT_ONCE, self.chunk)
 
     @property
@@ -118,7 +116,7 @@ class Delivery:
 
     def to_words(self) -> dict[str, Any]:
         """As a plain message."""
-        return {**vars(self), "distribution": self.distribution.to_dict()}
+        return {**vars(self), "distribution": layout_to_wire(self.distribution)}
 
     @classmethod
     def from_words(cls, words: Mapping[str, Any]) -> Delivery:
@@ -131,7 +129,7 @@ class Delivery:
         """
         try:
             numbers = {k: words[k] for k in ("version", "itemsize", "chunk", "credit")}
-            distribution = Distribution.from_dict(words["distribution"])
+            distribution = layout_from_wire(words["distribution"])
             ranks, silence = tuple(words["ranks"]), float(words["silence"])
             if not all(type(n) is int and n >= 0 for n in (*numbers.values(), *ranks)):
                 raise ValueError(f"got {numbers} and ranks {ranks}, expected integers of 0 or more")
@@ -283,34 +281,6 @@ class Taking(NodeEnd):
         await off_loop(self._delivery.small, _place, message, frames, self._memory)
 
 
-def at_once(delivery: Delivery) -> list[Run]:
-    """What a delivery's bytes are that go with its announcement."""
-    return [run for message in runs(delivery, AT_ONCE) for run in message]
-
-
-def bytes_at_once(delivery: Delivery, parts: Mapping[int, AnyArray]) -> list[NDArray[np.uint8]]:
-    """These bytes."""
-    flat = _flat(delivery, parts)
-    return [_bytes_of(run, flat, parts) for run in at_once(delivery)]
-
-
-def take_at_once(delivery: Delivery, data: Any, places: Places) -> int | None:
-    """Store the parts that came with their announcement; as `Places.enter` says.
-
-    Raises
-    ------
-    ProtocolError
-        If they are not what was announced.
-    """
-    if not delivery.at_once:
-        raise ProtocolError(f"delivery: got its bytes at once, expected {AT_ONCE} at most to do so")
-    message = at_once(delivery)
-    frames = _frames(data, message)
-    memory = {rank: places.allocate(rank) for rank in delivery.ranks}
-    _place(message, frames, memory)
-    return places.enter()
-
-
 def _flat(delivery: Delivery, parts: Mapping[int, AnyArray]) -> dict[int, NDArray[np.uint8]]:
     """The memory of those parts that lie in the order of the distribution, by rank."""
     order = delivery.distribution.order
@@ -369,10 +339,8 @@ async def bring(comm: Comm, delivery: Delivery, parts: Mapping[int, AnyArray]) -
         return [_bytes_of(run, flat, parts) for run in next(sequence)]
 
     quick = delivery.small and len(flat) == len(delivery.ranks)
-    words = {"op": "maestro_take", "reply": False, "delivery": delivery.to_words(), "data": None}
-    if delivery.at_once:
-        words["data"] = to_send(bytes_at_once(delivery, parts))
-    await comm.write(words)
+    words = delivery.to_words()
+    await comm.write({"op": "maestro_take", "reply": False, "delivery": words})
     while "stored" not in (word := await listen(comm, delivery.silence)):
         data = await off_loop(quick, frames, word["chunk"])
         await comm.write({"data": to_send(data)})

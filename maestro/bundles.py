@@ -1,20 +1,15 @@
-"""Small parts of many CDOs, as groups have them, in one message per node.
+"""Small parts of many CDOs, as groups have them: as many as go in one word to their node.
 
-What is brought or asked for together goes without a stream of its own, `maestro.ends.AT_ONCE`
-bytes in each message: so few bytes are not counted. Whatever is wrong with a message is not for it
-to find out: what it did not bring goes by the stream of its own CDO, which tries again and says
-what is wrong.
+Whatever is wrong with a word (`maestro.small`) is not for it to find out: what it did not bring
+goes by the stream of its own CDO, which tries again and says what is wrong.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,11 +18,9 @@ from numpy.typing import NDArray
 import kernels
 from layouts import plan
 from layouts.tiled import AnyArray, move
-from maestro.bringing import Delivery, at_once, bytes_at_once, take_at_once
+from maestro import small
+from maestro.bringing import Delivery
 from maestro.ends import AT_ONCE
-from maestro.errors import ProtocolError
-from maestro.frames import received, to_send
-from maestro.holdings import Arrival, Holdings
 from maestro.lanes import so_many
 from maestro.locations import is_location
 from maestro.network import terms
@@ -37,7 +30,7 @@ from maestro.shares import Source
 from maestro.taking import Found, Wanted, source_of
 from maestro.ways import Ways
 
-__all__ = ["Brought", "bring", "fetch", "give", "take"]
+__all__ = ["Brought", "bring", "fetch"]
 
 T = TypeVar("T")
 
@@ -74,10 +67,8 @@ async def bring(ways: Ways, brought: Sequence[Brought]) -> list[Brought]:
     async def send(node: str, bundle: Sequence[tuple[int, Delivery]]) -> None:
         stored = False
         try:
-            frames = [f for number, d in bundle for f in bytes_at_once(d, brought[number].parts)]
-            words = [delivery.to_words() for _, delivery in bundle]
-            answer = await _ask(ways, node, "take", deliveries=words, data=to_send(frames))
-            stored = answer.get("stored") is True
+            parts = [brought[number].parts for number, _ in bundle]
+            stored = await small.store(ways, node, [delivery for _, delivery in bundle], parts)
         finally:
             if not stored:
                 left.update(number for number, _ in bundle)
@@ -93,46 +84,26 @@ async def bring(ways: Ways, brought: Sequence[Brought]) -> list[Brought]:
     return [brought[number] for number in sorted(left)]
 
 
-def take(holdings: Holdings, coming: Iterable[Delivery], data: Any) -> dict[str, Any]:
-    """The node's end of `bring`: store all of it.
-
-    Raises
-    ------
-    ProtocolError
-        If it is not what was announced.
-    """
-    frames = iter(received(data))
-    stored = True
-    for delivery in coming:
-        own = list(islice(frames, len(at_once(delivery))))
-        with Arrival(holdings, delivery) as arrival:
-            stored &= take_at_once(delivery, own, arrival) is None
-    return {"stored": stored}
-
-
 async def fetch(ways: Ways, asked: Iterable[tuple[Wanted, Found, Report]]) -> dict[str, Any]:
     """The data of what is small and could be had, by name; as `maestro.taking.take` gives it."""
-    small = {}
+    asked_for = {}
     for wanted, found, report in asked:
         source = source_of(wanted.name, found)
         stored = any(map(is_location, found["nodes"]))
         if source is not None and not stored and _nbytes(source) <= AT_ONCE:
-            small[wanted.name] = wanted, source, found["nodes"], report
+            asked_for[wanted.name] = wanted, source, found["nodes"], report
     by_node: dict[str, list[tuple[str, int, int]]] = {}
-    for name, (_, source, nodes, _) in small.items():
+    for name, (_, source, nodes, _) in asked_for.items():
         for rank, node in enumerate(nodes):
             size = source.distribution.local_size(rank) * source.dtype.itemsize
             by_node.setdefault(node, []).append((name, rank, size))
-    came: dict[str, dict[int, NDArray[np.uint8]]] = {name: {} for name in small}
+    came: dict[str, dict[int, NDArray[np.uint8]]] = {name: {} for name in asked_for}
 
     async def ask(node: str, bundle: Sequence[tuple[str, int, int]]) -> None:
-        parts = [(small[name][1].version, rank) for name, rank, _ in bundle]
-        answer = await _ask(ways, node, "give", parts=parts)
-        with suppress(TypeError, KeyError):
-            frames = received(answer["data"])
-            for (name, rank, size), frame in zip(bundle, frames, strict=False):
-                if len(frame) == size:
-                    came[name][rank] = frame
+        parts = [(asked_for[name][1].version, rank) for name, rank, _ in bundle]
+        memory = await small.whole(ways, node, parts, [size for *_, size in bundle])
+        for (name, rank, _), part in zip(bundle, memory or (), strict=False):
+            came[name][rank] = part
 
     await so_many(
         LANES,
@@ -144,21 +115,9 @@ async def fetch(ways: Ways, asked: Iterable[tuple[Wanted, Found, Report]]) -> di
     )
     return {
         name: _put_together(ways, wanted, source, nodes, came[name], report)
-        for name, (wanted, source, nodes, report) in small.items()
+        for name, (wanted, source, nodes, report) in asked_for.items()
         if len(came[name]) == source.distribution.size
     }
-
-
-def give(holdings: Holdings, parts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """The node's end of `fetch`: the bytes of these parts, versions and ranks, if all are here."""
-    try:
-        homes = [holdings.parts[version, rank] for version, rank in parts]
-    except (KeyError, TypeError, ValueError):
-        return {"missing": True}
-    if sum(part.nbytes for part in homes) > AT_ONCE:
-        raise ProtocolError(f"parts: got more than {AT_ONCE} bytes to give at once")
-    # Copied: they may go at any time.
-    return {"data": to_send([part.memory.copy() for part in homes])}
 
 
 def _put_together(
@@ -189,16 +148,6 @@ def _put_together(
 def _nbytes(source: Source) -> int:
     ranks = range(source.distribution.size)
     return sum(map(source.distribution.local_size, ranks)) * source.dtype.itemsize
-
-
-async def _ask(ways: Ways, node: str, word: str, **what: Any) -> dict[str, Any]:
-    """What a node answers; nothing if it does not."""
-    try:
-        async with asyncio.timeout(terms(1).silence):
-            answer = await ways.call(node, f"maestro_{word}_bundle", **what)
-    except OSError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _bundles(all_of_it: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:

@@ -31,10 +31,10 @@ from maestro.packing import Slab
 from maestro.pulling import Request
 from maestro.report import Transfer
 from maestro.shares import Share, Source, by_node, shares
+from maestro.small import fetch_pieces, fetch_whole
 from maestro.stores.reading import fill as read
 from maestro.stores.reading import located
 from maestro.ways import Ways
-from maestro.whole import fetch_whole
 
 __all__ = ["Again", "Whereabouts", "fetch", "whereabouts"]
 
@@ -193,8 +193,12 @@ class _Fetch:
             self.way.region,
             instead={rank: where.instead[rank] for rank in sources},
         )
-        network = Network(self.ways.rpc, self.ways.lives, self.terms, self.source.name)
         clerk = self.tally.clerk(share.node)
+        came = await fetch_pieces(self.ways, share.node, self.way, request, self.parts)
+        if came is not None:
+            clerk(came)
+            return
+        network = Network(self.ways.rpc, self.ways.lives, self.terms, self.source.name)
         await network.fetch(share.node, self.way, request, self.parts, clerk)
 
     async def _read(self, found: Mapping[int, Found], share: Share) -> None:

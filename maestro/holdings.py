@@ -128,9 +128,9 @@ class Holdings:
         return found
 
     @contextmanager
-    def reading(self, version: int, ranks: Iterable[int]) -> Iterator[None]:
+    def reading(self, keys: Iterable[Key]) -> Iterator[None]:
         """Leave parts where they are for as long as they are read here."""
-        keys = [(version, rank) for rank in ranks]
+        keys = list(keys)
         if self.spill is None:
             yield
             return

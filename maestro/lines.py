@@ -29,7 +29,7 @@ from distributed.comm.core import Comm
 
 from maestro import messages as m
 from maestro.errors import MaestroError, ProtocolError, to_wire
-from maestro.wire import Wire, is_socket
+from maestro.wire import Wire, accept_wire
 
 __all__ = ["Lines"]
 
@@ -78,13 +78,13 @@ class Lines:
     ) -> Status:
         """Serve one line, until the app closes it or it breaks."""
         try:
-            _check_opening(app, protocol)
+            m.check_protocol(protocol, "app")
+            if not isinstance(app, str):
+                raise ProtocolError(f"app: got {app!r}, expected its name")
         except ProtocolError as error:
             await comm.write({"error": to_wire(error)})
             return Status.dont_reply
-        socket = bool(socket) and is_socket(comm)
-        await comm.write({"socket": socket})
-        wire = Wire(comm, socket)
+        wire = await accept_wire(comm, socket)
         try:
             while True:
                 await self._take(wire, app, await wire.read())
@@ -174,13 +174,3 @@ class Lines:
     def _expire(self, message: m.Expired) -> None:
         if message.request in self.waiting:
             self._carry_out(message)
-
-
-def _check_opening(app: Any, protocol: Any) -> None:
-    if protocol != m.PROTOCOL:
-        raise ProtocolError(
-            f"protocol: the app speaks version {protocol!r}, expected {m.PROTOCOL}:"
-            " install the same maestro-pool for apps, scheduler and workers"
-        )
-    if not isinstance(app, str):
-        raise ProtocolError(f"app: got {app!r}, expected its name")

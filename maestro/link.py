@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from distributed import Client
+from distributed.comm.core import Comm
 
 from maestro.ahead import Ahead
+from maestro.asking import Asker
 from maestro.config import get_bytes, get_seconds
 from maestro.errors import (
     MaestroError,
     PoolLostError,
     PoolTimeoutError,
-    ProtocolError,
     from_wire,
-    to_wire,
 )
 from maestro.messages import PROTOCOL, PUSHED
 from maestro.ways import Ways
-from maestro.wire import Wire, is_socket
+from maestro.wire import open_wire
 
 __all__ = ["Link", "check_timeout"]
 
@@ -72,10 +72,7 @@ class Link:
         self.ahead = Ahead(get_bytes("transfer.ahead"))
         self.required: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._patience = get_seconds("timeouts.answer")
-        self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[tuple[Any, Any]]] = {}
-        self._wire: Wire | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._asker: Asker | None = None
 
     def run(self, work: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
         """Do the work on the client's loop: wait for it, or return an awaitable."""
@@ -114,31 +111,28 @@ class Link:
         try:
             async with asyncio.timeout(self._patience):
                 comm = await self.client.rpc.connect(address)
-                await comm.write({**opening, "socket": is_socket(comm)})
-                answer = await comm.read()
+                wire, answer = await open_wire(comm, **opening)
         except OSError as error:
             raise PoolLostError(f"join: no pool manager at {address} ({error})") from error
-        self._wire = Wire(comm, bool(answer and answer.get("socket")))
         if answer is None:
             raise PoolLostError(f"join: the scheduler at {address} is no pool manager")
         if "error" in answer:
             raise from_wire(answer["error"])
-        self._reading = asyncio.create_task(self._read(self._wire))
+        self._asker = Asker(wire, self._hear, partial(self._lose, address, comm))
 
     async def close(self) -> None:
         """Close the line."""
         self.ahead.close()
-        if self._reading is not None:
-            self._reading.cancel()
-        self._lose(PoolLostError(f"app {self.app!r} has left the pool"))
+        if self._asker is not None:
+            self._asker.close(PoolLostError(f"app {self.app!r} has left the pool"))
 
     def tell(self, word: str, **fields: Any) -> None:
         """Let the manager know something, which nobody waits for.
 
         It hears it before any later call of this app. A lost pool need not know.
         """
-        if self._wire is not None:
-            self._wire.send(None, word, fields, None, None)
+        if self._asker is not None and not self._asker.over:
+            self._asker.tell(word, fields, None, None)
 
     async def call(
         self,
@@ -164,23 +158,20 @@ class Link:
             What the manager answers, or that it does not.
         """
         check_timeout(timeout)
-        if self._wire is None:
+        if self._asker is None or self._asker.over:
             raise PoolLostError(f"{word}: the pool manager at {self.address} is gone")
         patience: float | None = (timeout or 0.0) + self._patience
         if timeout is None and word in WAITING:
             patience = None
-        number = next(self._numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self._wire.send(number, word, fields, timeout, first)
             async with asyncio.timeout(patience):
-                value, error = await answer
+                value, error = await self._asker.ask(word, fields, timeout, first)
         except TimeoutError:
             raise PoolTimeoutError(
                 f"{word}: the pool manager at {self.address} did not answer in {patience:g} s"
             ) from None
-        finally:
-            self._waiting.pop(number, None)
+        except OSError as broken:
+            raise self._gone(broken) from broken
         if error is not None:
             raise from_wire(error)
         return value
@@ -198,18 +189,6 @@ class Link:
         scheduler = self.client.scheduler
         return "(closed)" if scheduler is None else str(scheduler.address)
 
-    async def _read(self, wire: Wire) -> None:
-        """Bring what the manager says to those who wait for it."""
-        try:
-            while True:
-                for number, *said in await wire.read():
-                    if number is None:
-                        self._hear(*said)
-                    elif (answer := self._waiting.get(number)) is not None and not answer.done():
-                        answer.set_result((said[0], said[1]))
-        except (OSError, ProtocolError) as error:
-            self._lose(PoolLostError(f"the pool manager at {self.address} is gone ({error})"))
-
     def _hear(self, subscription: str, events: bytes) -> None:
         listener = self.listeners.get(subscription)
         if listener is not None:  # it may have been ended in the same moment
@@ -222,15 +201,13 @@ class Link:
                 if handle in self.required:
                     self.required[handle]._move_ahead()
 
-    def _lose(self, error: PoolLostError) -> None:
-        """The line is over: everyone who waits is told so."""
-        wire, self._wire = self._wire, None
-        if wire is None:
-            return
-        wire.close()
-        self.client.rpc.reuse(self.address, wire.comm)
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_result((None, to_wire(error)))
+    def _lose(self, address: str, comm: Comm, error: OSError) -> None:
+        """The line is over: everyone who listens is told so."""
+        self.client.rpc.reuse(address, comm)
         for listener in list(self.listeners.values()):
-            listener(error)
+            listener(self._gone(error))
+
+    def _gone(self, error: OSError) -> PoolLostError:
+        if isinstance(error, PoolLostError):
+            return error
+        return PoolLostError(f"the pool manager at {self.address} is gone ({error})")

@@ -66,6 +66,7 @@ __all__ = [
     "Tick",
     "Unsubscribe",
     "Withdraw",
+    "check_protocol",
     "decode",
     "dtype_from_wire",
     "dtype_to_wire",
@@ -84,6 +85,15 @@ REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
 PROTOCOL = 9
+
+
+def check_protocol(protocol: Any, speaker: str) -> None:
+    """Raise ProtocolError unless whoever opens a line speaks this version."""
+    if protocol != PROTOCOL:
+        raise ProtocolError(
+            f"protocol: the {speaker} speaks version {protocol!r}, expected {PROTOCOL}:"
+            " install the same maestro-pool for apps, scheduler and workers"
+        )
 
 
 @dataclass(frozen=True)

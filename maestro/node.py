@@ -10,7 +10,7 @@ import asyncio
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,15 @@ from distributed.system import MEMORY_LIMIT
 
 from layouts import Distribution
 from layouts.tiled import AnyArray
-from maestro import bundles
+from maestro import small
+from maestro.answering import Answering
 from maestro.arena import Arena, default_parent, is_same_host, reap
-from maestro.bringing import Delivery, Taking, take_at_once
+from maestro.bringing import Delivery, Taking
 from maestro.buffers import Buffers, keep_freed_memory
 from maestro.config import get_bytes, get_number, get_path
 from maestro.errors import (
     DataLostError,
     MaestroError,
-    PoolFullError,
     ProtocolError,
     StoreError,
     to_wire,
@@ -47,7 +47,6 @@ from maestro.pulling import Giving, Request
 from maestro.spilling import Spill
 from maestro.stores.store import open_store
 from maestro.ways import Ways
-from maestro.whole import bytes_of, is_request
 
 __all__ = ["Node", "NodePlugin", "clear_away"]
 
@@ -120,20 +119,25 @@ class Node:
         self.reports: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._worker = worker
         self._closed = False
+        self._answering = Answering(
+            {
+                "hello": self.hello,
+                "pieces": self.pieces,
+                "place": self.place,
+                "store": self.store,
+                "where": self.where,
+                "whole": self.whole,
+            }
+        )
         worker.handlers.update(
             maestro_adopt=self.adopt,
             maestro_clear=self.clear,
             maestro_enlist=self.enlist,
-            maestro_hello=self.hello,
             maestro_free=self.free,
             maestro_give=self.give,
-            maestro_give_bundle=self.give_bundle,
             maestro_lend=self.lend,
-            maestro_place=self.place,
+            maestro_line=self._answering.serve,
             maestro_take=self.take,
-            maestro_take_bundle=self.take_bundle,
-            maestro_where=self.where,
-            maestro_whole=self.whole,
         )
         monitored = dask.config.get("distributed.worker.memory.monitor-interval")
         self._trim(parse_timedelta(monitored) / 2)
@@ -205,16 +209,54 @@ class Node:
         """Leave no more than other nodes of this host may adopt; what is mapped stays valid."""
         self._closed = True
         self._trimming.cancel()
+        self._answering.close()
         self.ways.close()
         if hasattr(self, "holdings"):
             self.holdings.close()
 
-    def whole(self, version: Any, ranks: Any) -> bytes | None:
-        """Give small parts as they lie; see `maestro.whole`."""
-        if not is_request(version, ranks):
-            return None
-        with self.holdings.reading(version, ranks):
-            return bytes_of(self.holdings.parts, version, ranks)
+    # Words over lines: see `maestro.small` and `maestro.onhost`
+
+    def whole(self, parts: Any) -> bytes | None:
+        """Give small parts as they lie."""
+        return small.give_whole(self.holdings, parts)
+
+    def pieces(self, request: Any) -> bytes | None:
+        """Give all that a small request asks for."""
+        return small.give_pieces(self.holdings, request)
+
+    def store(self, deliveries: Any, data: Any) -> bool | Awaitable[bool]:
+        """Store small parts, at once unless others have to make room for them."""
+        coming = small.announced(deliveries, data)
+        nbytes = len(data)
+        if self.holdings.fits(nbytes):
+            return small.take(self.holdings, coming, data)
+
+        async def take() -> bool:
+            await off_loop(False, self.holdings.make_room, nbytes)
+            return small.take(self.holdings, coming, data)
+
+        return take()
+
+    def where(self, version: int, ranks: Sequence[int]) -> dict[int, tuple[str, int, int]]:
+        """Say where a program of this host can map parts."""
+        return self.holdings.where(version, ranks)
+
+    async def place(
+        self, delivery: dict[str, Any], written: dict[int, str] | None = None
+    ) -> dict[int, str]:
+        """Say which segments a program of this host is to fill with parts; none if it is too late.
+
+        Those that it was lent and has ``written`` are filled already.
+
+        From then on they are held here: who may ask for them is the manager's business, which
+        hears when they are filled.
+        """
+        coming = Delivery.from_words(delivery)
+        with Arrival(self.holdings, coming) as arrival:
+            placed = await off_loop(False, arrival.segments, written or {})
+            return {} if arrival.enter() is not None else placed
+
+    # Streams
 
     async def give(self, comm: Comm, request: dict[str, Any]) -> Any:
         """Stream to a program what it wants of the parts; see `maestro.pulling`."""
@@ -224,47 +266,21 @@ class Node:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         else:
-            with self.holdings.reading(wanted.version, wanted.held.values()):
+            with self.holdings.reading((wanted.version, rank) for rank in wanted.held.values()):
                 await Giving(comm, wanted, self.holdings.parts, self.buffers).serve()
         return Status.dont_reply
 
-    def where(self, version: int, ranks: Sequence[int]) -> dict[int, tuple[str, int, int]]:
-        """Say where a program of this host can map parts; see `maestro.onhost`."""
-        return self.holdings.where(version, ranks)
-
-    async def take(self, comm: Comm, delivery: dict[str, Any], data: Any = None) -> Any:
-        """Store the parts that a program streams, or sends at once; see `maestro.bringing`."""
+    async def take(self, comm: Comm, delivery: dict[str, Any]) -> Any:
+        """Store the parts that a program streams; see `maestro.bringing`."""
         try:
             coming = Delivery.from_words(delivery)
             await self._make_room(coming)
             with Arrival(self.holdings, coming) as arrival:
-                if data is None:
-                    await Taking(comm, coming, self.buffers, arrival).serve()
-                else:
-                    missing = take_at_once(coming, data, arrival)
-                    stored = {"stored": True} if missing is None else {"missing": missing}
-                    await comm.write(stored)
+                await Taking(comm, coming, self.buffers, arrival).serve()
         except MaestroError as error:
             await comm.write({"error": to_wire(error)})
             await comm.close()
         return Status.dont_reply
-
-    async def take_bundle(self, deliveries: Sequence[Any], data: Any) -> dict[str, Any]:
-        """Store small parts of several CDOs; see `maestro.bundles`."""
-        try:
-            coming = [Delivery.from_words(words) for words in deliveries]
-            for delivery in coming:
-                await self._make_room(delivery)
-            return bundles.take(self.holdings, coming, data)
-        except (MaestroError, TypeError) as error:
-            return {"error": to_wire(ProtocolError(str(error)))}
-
-    def give_bundle(self, parts: Sequence[Any]) -> dict[str, Any]:
-        """Give small parts of several CDOs; see `maestro.bundles`."""
-        try:
-            return bundles.give(self.holdings, parts)
-        except (MaestroError, TypeError) as error:
-            return {"error": to_wire(ProtocolError(str(error)))}
 
     async def lend(self, comm: Comm) -> Any:
         """Lend memory to a program of this host, for as long as the line to it is there.
@@ -291,27 +307,6 @@ class Node:
             for path in lent:
                 self.holdings.abandon(path)
         return Status.dont_reply
-
-    async def place(
-        self, delivery: dict[str, Any], written: dict[int, str] | None = None
-    ) -> dict[str, Any]:
-        """Say which segments a program of this host is to fill with parts; see `maestro.onhost`.
-
-        Those that it was lent and has ``written`` are filled already.
-
-        From then on they are held here: who may ask for them is the manager's business, which
-        hears when they are filled.
-        """
-        try:
-            coming = Delivery.from_words(delivery)
-        except ProtocolError as error:
-            return {"error": to_wire(error)}
-        with Arrival(self.holdings, coming) as arrival:
-            try:
-                placed = await off_loop(False, arrival.segments, written or {})
-            except PoolFullError as error:
-                return {"error": to_wire(error)}
-            return {"placed": {} if arrival.enter() is not None else placed}
 
     @asynccontextmanager
     async def filling(

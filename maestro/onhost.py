@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 import kernels
 from layouts import Distribution, Plan
-from layouts.orders import in_order
-from layouts.tiled import AnyArray, TiledArray, move
+from layouts.tiled import AnyArray, move
 from maestro.arena import Mappings
 from maestro.bringing import Delivery
 from maestro.config import get_bytes
-from maestro.errors import DataLostError, from_wire
+from maestro.errors import DataLostError
 from maestro.offload import off_loop
-from maestro.payload import as_bytes, as_part
+from maestro.payload import as_part, copy_part
 from maestro.ways import Ways
 
 __all__ = ["Displaced", "Found", "Moved", "fill", "is_there", "locate", "put", "worth_mapping"]
@@ -108,37 +107,24 @@ async def put(
     """
     async with asyncio.timeout(delivery.silence):
         words = {"delivery": delivery.to_words(), "written": dict(written)}
-        answer = await ways.call(node, "maestro_place", **words)
-    if "error" in answer:
-        raise from_wire(answer["error"])
+        placed = await ways.nodes.call(node, "place", **words)
     layout = delivery.distribution
 
     def copy() -> list[int]:
         left = []
         for rank in delivery.ranks:
-            if rank in written and answer["placed"].get(rank) == written[rank]:
+            if rank in written and placed.get(rank) == written[rank]:
                 continue
             try:
-                memory = ways.mappings.attach(answer["placed"][rank], delivery.size(rank))
+                memory = ways.mappings.attach(placed[rank], delivery.size(rank))
             except (KeyError, OSError):
                 left.append(rank)
             else:
-                _copy_part(memory, parts[rank], layout, rank)
-                ways.mappings.mark_filled(answer["placed"][rank])
+                copy_part(memory, parts[rank], layout, rank)
+                ways.mappings.mark_filled(placed[rank])
         return left
 
     return await off_loop(False, copy)
-
-
-def _copy_part(memory: NDArray[np.uint8], part: AnyArray, layout: Distribution, rank: int) -> None:
-    if in_order(part, layout.order):
-        flat = as_bytes(part, layout.order)
-        kernels.move(memory, flat, [kernels.Pieces.whole(len(flat))])
-        return
-    place = as_part(memory, layout.local_shape(rank), part.dtype, layout.order)
-    if isinstance(place, TiledArray):
-        memory[...] = 0  # what pads the tiles
-    move(place, part, [kernels.Pieces.whole(n) for n in part.shape])
 
 
 async def locate(
@@ -153,7 +139,7 @@ async def locate(
     try:
         async with asyncio.timeout(silence):
             ranks = list(held.values())
-            answer = await ways.call(node, "maestro_where", version=version, ranks=ranks)
+            answer = await ways.nodes.call(node, "where", version=version, ranks=ranks)
     except OSError:
         return {}
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layouts.orders import Order, Tiled, slowest_first
-from layouts.tiled import AnyArray, TiledArray
+import kernels
+from layouts import Distribution
+from layouts.orders import Order, Tiled, in_order, slowest_first
+from layouts.tiled import AnyArray, TiledArray, move
 
-__all__ = ["as_bytes", "as_part", "box_bytes", "element", "message_order"]
+__all__ = ["as_bytes", "as_part", "box_bytes", "copy_part", "element", "message_order"]
 
 
 def element(itemsize: int) -> np.dtype[Any]:
@@ -72,3 +74,15 @@ def as_part(
         return np.empty(shape, dtype)
     array = memory.view(dtype).reshape([shape[axis] for axis in axes])
     return array.transpose(np.argsort(axes)) if axes else array
+
+
+def copy_part(memory: NDArray[np.uint8], part: AnyArray, layout: Distribution, rank: int) -> None:
+    """Copy a rank's part, whatever its strides, into memory that lies as its distribution says."""
+    if in_order(part, layout.order):
+        flat = as_bytes(part, layout.order)
+        kernels.move(memory, flat, [kernels.Pieces.whole(len(flat))])
+        return
+    place = as_part(memory, layout.local_shape(rank), part.dtype, layout.order)
+    if isinstance(place, TiledArray):
+        memory[...] = 0  # what pads the tiles
+    move(place, part, [kernels.Pieces.whole(n) for n in part.shape])

@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
 from maestro.buffers import Buffers
-from maestro.ends import AT_ONCE, Missing, NodeEnd, in_words, listen
-from maestro.errors import MaestroError, ProtocolError
+from maestro.ends import AT_ONCE, Missing, NodeEnd, listen
+from maestro.errors import ProtocolError
 from maestro.frames import received, to_send
+from maestro.messages import layout_from_wire, layout_to_wire
 from maestro.offload import SMALL, compiled, off_loop
 from maestro.packing import Slab, as_it_lies, messages, nbytes, pack, unpack
 
@@ -45,6 +46,16 @@ __all__ = ["Giving", "Request", "pull"]
 
 #: With so few pairs, planning is quicker than waking a thread for it.
 FEW = 4
+
+
+class Held(Protocol):
+    """One rank's part, as a node holds it."""
+
+    distribution: Distribution
+
+    @property
+    def array(self) -> AnyArray:
+        """The part; its elements are of the right size, whatever their type."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +116,39 @@ class Request:
         """Whether it is so little that one word brings it."""
         return self.size <= min(AT_ONCE, self.chunk)
 
+    def sequence(
+        self, parts: Mapping[tuple[int, int], Held], chunk: int
+    ) -> tuple[dict[int, AnyArray], Iterator[list[Slab]]]:
+        """The source ranks' parts, of those a node holds, and the messages to be made of them.
+
+        Raises
+        ------
+        Missing
+            If it does not hold one.
+        ProtocolError
+            If these are not the parts that the request is about.
+        """
+        chosen = {}
+        for rank, holder in self.held.items():
+            part = parts.get((self.version, holder))
+            if part is None:
+                raise Missing(rank)
+            chosen[rank] = part
+        arrays = {rank: part.array for rank, part in chosen.items()}
+        itemsize = next(iter(arrays.values())).itemsize
+        if itemsize != self.itemsize:
+            raise ProtocolError(
+                f"request for array bytes: got items of {self.itemsize} bytes, expected {itemsize}"
+            )
+        try:
+            way = self.plan(next(iter(chosen.values())).distribution)
+        except (ValueError, TypeError) as error:
+            raise ProtocolError(f"request for array bytes: {error}") from None
+        return arrays, messages(way, self.pairs, itemsize, chunk, self.skip)
+
     def to_words(self) -> dict[str, Any]:
         """As a plain message; the pairs as bytes, for there can be millions of them."""
-        words = {**vars(self), "target": self.target.to_dict()}
+        words = {**vars(self), "target": layout_to_wire(self.target)}
         words["pairs"] = self.pairs.astype("<i8").tobytes()
         return words
 
@@ -127,7 +168,7 @@ class Request:
             if not all(type(number) is int and number >= 0 for number in numbers.values()):
                 raise ValueError(f"got {numbers}, expected integers of 0 or more")
             pairs = np.frombuffer(words["pairs"], "<i8").astype(np.int64).reshape(-1, 2)
-            target = Distribution.from_dict(words["target"])
+            target = layout_from_wire(words["target"])
             if not len(pairs) or pairs.min() < 0 or pairs[:, 0].max() >= target.size:
                 raise ValueError(f"got pairs {pairs.tolist()[:3]} ..., expected ranks of {target}")
             silence = float(words["silence"])
@@ -147,16 +188,6 @@ class Request:
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProtocolError(f"request for array bytes: {error!r}") from None
-
-
-class Held(Protocol):
-    """One rank's part, as a node holds it."""
-
-    distribution: Distribution
-
-    @property
-    def array(self) -> AnyArray:
-        """The part; its elements are of the right size, whatever their type."""
 
 
 class Giving(NodeEnd):
@@ -188,7 +219,7 @@ class Giving(NodeEnd):
         """Send one message after the other; each is worked out while the one before is sent."""
         request, order = self._request, self._request.target.order
         chunk = max(1, min(request.chunk, self._buffers.limit))
-        arrays, sequence = self._sequence(chunk)
+        arrays, sequence = request.sequence(self._parts, chunk)
         held = request.held
         small = compiled(request.itemsize) and request.size <= SMALL and len(request.pairs) <= FEW
 
@@ -221,60 +252,8 @@ class Giving(NodeEnd):
             last = ahead is None
             await self.say({"chunk": chunk, "last": last, "data": to_send([data])}, last)
 
-    async def serve(self) -> None:
-        """Send what is wanted; where it is little, in one word."""
-        if not self._request.at_once:
-            await super().serve()
-            return
-        try:
-            data = self._all()
-        except (Missing, MaestroError) as error:
-            await self.comm.write(in_words(error))
-            await self.comm.close()
-        else:
-            await self.comm.write({"chunk": AT_ONCE, "last": True, "data": to_send([data])})
-
-    def _all(self) -> NDArray[np.uint8]:
-        arrays, sequence = self._sequence(AT_ONCE)
-        slabs = [slab for message in sequence for slab in message]
-        if not 0 < nbytes(slabs) <= AT_ONCE:
-            raise ProtocolError(
-                f"request for array bytes: got {nbytes(slabs)} bytes at once, expected 1 to"
-                f" {AT_ONCE}"
-            )
-        data = np.empty(nbytes(slabs), np.uint8)
-        pack(slabs, arrays, self._request.target.order, data)
-        return data
-
-    def _sequence(self, chunk: int) -> tuple[dict[int, AnyArray], Iterator[list[Slab]]]:
-        """The source ranks' parts, and the messages to be made of them."""
-        request = self._request
-        chosen = self._chosen()
-        arrays = {rank: part.array for rank, part in chosen.items()}
-        itemsize = next(iter(arrays.values())).itemsize
-        if itemsize != request.itemsize:
-            raise ProtocolError(
-                f"request for array bytes: got items of {request.itemsize} bytes, expected"
-                f" {itemsize}"
-            )
-        try:
-            way = request.plan(next(iter(chosen.values())).distribution)
-        except (ValueError, TypeError) as error:
-            raise ProtocolError(f"request for array bytes: {error}") from None
-        return arrays, messages(way, request.pairs, itemsize, chunk, request.skip)
-
     async def heard(self, word: dict[str, Any], _: Any) -> None:
         """The app has taken the oldest message; there is nothing to do about it."""
-
-    def _chosen(self) -> dict[int, Held]:
-        """The parts that the request is about."""
-        chosen = {}
-        for rank, holder in self._request.held.items():
-            part = self._parts.get((self._request.version, holder))
-            if part is None:
-                raise Missing(rank)
-            chosen[rank] = part
-        return chosen
 
 
 async def pull(
@@ -334,8 +313,7 @@ async def pull(
                 listening = asyncio.ensure_future(listen(comm, request.silence))
             (data,) = received(message["data"])
             taken(await off_loop(small, place, data, message["chunk"]))
-            if not request.at_once:
-                await comm.write({"taken": True})
+            await comm.write({"taken": True})
             del message, data  # its memory serves for the message after the next
     finally:
         listening.cancel()

@@ -2,8 +2,8 @@
 
 An offer brings each part to the node that the manager chose, a demand fills the parts that are
 wanted (`maestro.fetching`). Where program and node share a host, the bytes go straight from one's
-memory to the other's (`maestro.onhost`). Else, and where parts are small, they travel as one stream
-of bounded messages per node (`maestro.network`).
+memory to the other's (`maestro.onhost`). Small ones go in a word to the node (`maestro.small`), all
+others as one stream of bounded messages per node (`maestro.network`).
 
 Here it is decided which way the bytes of a pair of ranks take, and no byte is touched.
 """
@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from layouts.tiled import AnyArray
+from maestro import small
 from maestro.bringing import Delivery
 from maestro.errors import PoolFullError
 from maestro.fetching import Whereabouts, fetch
@@ -87,8 +88,11 @@ async def store(
                 written = {r: own.path for r, own in (lent or {}).items() if own.node == node}
                 unplaced = await put(ways, node, delivery(mapped), parts, written)
                 left = [rank for rank in left if rank not in mapped or rank in unplaced]
-        if left:
-            await network.bring(node, delivery(left), parts)
+        if not left:
+            return
+        coming = delivery(left)
+        if not (coming.at_once and await small.store(ways, node, [coming], [parts])):
+            await network.bring(node, coming, parts)
 
     try:
         await so_many(agreed.streams, (partial(bring, node) for node in ranks))

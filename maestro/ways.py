@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from distributed.core import ConnectionPool, send_recv
+from distributed.core import ConnectionPool
 from distributed.system import MEMORY_LIMIT
 
 from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.arena import Mappings, Recycler, is_same_host
 from maestro.arena.recycler import SMALLEST
-from maestro.calling import connect
+from maestro.asking import NodeLines
 from maestro.config import get_flag, get_number, get_seconds
 from maestro.errors import PoolFullError
 from maestro.lending import Lender, Lent
@@ -40,6 +40,8 @@ class Ways:
 
     Attributes
     ----------
+    nodes : NodeLines
+        Over which they are asked.
     mappings : Mappings
         The memory of nodes of this host.
     sharing : Sharing
@@ -59,6 +61,7 @@ class Ways:
         self.mappings = Mappings(mapped)
         self.sharing = Sharing()
         self.memory = Recycler(int(memory_limit * get_number("memory.keep")))
+        self.nodes = NodeLines(rpc, lives)
         self._proven: dict[str, bool] = {}
         self._lenders: dict[str, Lender] = {}
 
@@ -90,28 +93,10 @@ class Ways:
     async def _prove(self, node: str) -> None:
         try:
             async with asyncio.timeout(get_seconds("transfer.silence")):
-                hello = await self.call(node, "maestro_hello")
+                hello = await self.nodes.call(node, "hello")
         except OSError:  # whoever talks to it next finds out what is wrong with it
             return
         self._proven[node] = is_same_host(hello["arena"], hello["token"])
-
-    async def call(self, node: str, word: str, **fields: Any) -> Any:
-        """Ask a node.
-
-        Raises
-        ------
-        OSError
-            If it does not answer: at once, if it is not there any more.
-        """
-        silence = get_seconds("transfer.silence")
-        comm = await connect(self.rpc, self.lives, node, silence)
-        try:
-            return await send_recv(comm, op=word, **fields)
-        except BaseException:
-            comm.abort()
-            raise
-        finally:
-            self.rpc.reuse(node, comm)
 
     async def silent(self, nodes: Iterable[str]) -> set[str]:
         """Those of the nodes that say nothing, although they are there."""
@@ -119,9 +104,9 @@ class Ways:
         async def ask(node: str) -> str | None:
             try:
                 async with asyncio.timeout(get_seconds("transfer.silence")):
-                    await self.call(node, "identity")  # which workers know that are no nodes, too
+                    await self.rpc(node).identity()  # which workers know that are no nodes, too
             except TimeoutError:
-                return node
+                return node if await self.lives(node) else None
             except OSError:  # it is gone
                 pass
             return None
@@ -154,6 +139,7 @@ class Ways:
 
     def close(self) -> None:
         """Let go of what is kept; arrays that are still referred to stay valid."""
+        self.nodes.close()
         for lender in self._lenders.values():
             lender.close()
         self.mappings.clear()

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from maestro import messages as m
-from maestro.wire import Wire
+from maestro.wire import wire_over
 
 
 class Say:
@@ -35,7 +35,7 @@ async def stranger(client, app="stranger"):
         opening = {"op": "maestro_line", "app": app, "protocol": m.PROTOCOL}
         await comm.write({**opening, "socket": False})
         assert await comm.read() == {"socket": False}
-        yield Say(Wire(comm, socket=False))
+        yield Say(await wire_over(comm, socket=False))
     finally:
         comm.abort()
         client.rpc.reuse(client.scheduler.address, comm)

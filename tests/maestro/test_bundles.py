@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import maestro
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Replicated, Tiled
-from maestro import bundles
+from maestro import small
 from maestro.ends import AT_ONCE
 from tests.maestro.conftest import check
 
@@ -84,13 +84,13 @@ def test_groups_of_small_members_come_as_they_were(app, offered, wanted, dtype):
 
 def test_what_is_small_goes_together_and_the_rest_by_itself(app, monkeypatch):
     said = []
-    ask = bundles._ask
+    ask = small._ask
 
     async def counted(ways, node, word, **what):
         said.append((word, len(what.get("deliveries", what.get("parts")))))
         return await ask(ways, node, word, **what)
 
-    monkeypatch.setattr(bundles, "_ask", counted)
+    monkeypatch.setattr(small, "_ask", counted)
     arrays = {f"m{k}": np.full(AT_ONCE // 8 // 4, k, "f8") for k in range(10)}
     arrays["large"] = np.arange(AT_ONCE // 8 + 1.0)
     group = app.group("g", [app.declare(name) for name in arrays])
@@ -98,40 +98,19 @@ def test_what_is_small_goes_together_and_the_rest_by_itself(app, monkeypatch):
     wanted = app.group("g")
     data = wanted.demand(timeout=10)
     assert all(np.array_equal(data[name], array) for name, array in arrays.items())
-    assert said == [("take", 4), ("take", 4), ("take", 2), ("give", 4), ("give", 4), ("give", 2)]
+    assert said == [("store", 4)] * 2 + [("store", 2)] + [("whole", 4)] * 2 + [("whole", 2)]
     group.withdraw()
 
 
-@pytest.mark.parametrize("answer", [{}, {"missing": True}, {"data": 3}, {"error": {}}, None])
+@pytest.mark.parametrize("answer", [None, False, b"", bytes(23), {"data": 3}])
 def test_what_a_message_does_not_bring_comes_by_itself(app, monkeypatch, answer):
     async def answered(*_, **__):
-        return answer or {}
+        return answer
 
-    monkeypatch.setattr(bundles, "_ask", answered)
+    monkeypatch.setattr(small, "_ask", answered)
     group = app.group("g", [app.declare("t"), app.declare("u")])
     group.offer({"t": [1.0], "u": [2.0, 3.0]})
     data = app.group("g").demand(timeout=10)
     assert {name: list(part) for name, part in data.items()} == {"t": [1.0], "u": [2.0, 3.0]}
     group.withdraw()
     check(app)
-
-
-@pytest.mark.parametrize(
-    ("word", "what"),
-    [
-        ("take", {"deliveries": [{}], "data": None}),
-        ("take", {"deliveries": 3, "data": None}),
-        ("take", {"deliveries": [], "data": 3}),
-        ("give", {"parts": 3}),
-        ("give", {"parts": [[1]]}),
-        ("give", {"parts": [[10**6, 0]]}),
-    ],
-)
-def test_what_is_no_bundle_is_refused(app, word, what):
-    (node,) = app._link.run(app._link.call, "nodes")
-
-    async def ask():
-        return await getattr(app.client.rpc(node), f"maestro_{word}_bundle")(**what)
-
-    answer = app.client.sync(ask)
-    assert answer.keys() <= {"error", "missing"}

@@ -52,7 +52,7 @@ def written(app, name="t2m"):
 def test_what_is_written_there_is_offered_without_a_copy(app, monkeypatch):
     cdo, parts = written(app)
     assert all(in_order(part, "F") for part in parts)
-    monkeypatch.setattr(onhost, "_copy_part", None)
+    monkeypatch.setattr(onhost, "copy_part", None)
     cdo.offer()
     assert np.array_equal(app.demand("t2m"), ARRAY)
     cdo.withdraw()

@@ -323,7 +323,7 @@ def test_an_app_is_gone_with_its_line(app, other):
     """Also where its Dask client is still there."""
     gone = app.subscribe(kinds="leave")
     other.offer("x", [1.0])
-    other._link.loop.call_soon_threadsafe(other._link._wire.comm.abort)
+    other._link.loop.call_soon_threadsafe(other._link._asker.wire.close)
     (event,) = collect(gone, 1)
     assert event.app == other.name
     assert event.payload["died"]

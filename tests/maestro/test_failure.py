@@ -123,7 +123,7 @@ def test_a_demand_under_way_goes_on_and_only_what_is_missing_comes_again(app, mo
 
 
 def test_an_offer_under_way_is_made_again_elsewhere(app, monkeypatch):
-    victim, copy, killed = min(app.pool.nodes), onhost._copy_part, []
+    victim, copy, killed = min(app.pool.nodes), onhost.copy_part, []
     pid = pids(app)[victim]
 
     def copy_part(*args):
@@ -133,7 +133,7 @@ def test_an_offer_under_way_is_made_again_elsewhere(app, monkeypatch):
             until(lambda: victim not in app.pool.nodes)
         copy(*args)
 
-    monkeypatch.setattr(onhost, "_copy_part", copy_part)
+    monkeypatch.setattr(onhost, "copy_part", copy_part)
     have = app.offer("t2m", ROWS.split(ARRAY), ROWS)
     assert killed
     assert victim not in app.pool["t2m"].nodes

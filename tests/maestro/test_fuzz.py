@@ -136,10 +136,6 @@ def test_calls_of_any_kind(app, data):
 @given(words=st.dictionaries(st.sampled_from(["version", "ranks", "itemsize"]), PLAIN))
 def test_nodes_are_asked_anything(app, words):
     (node,) = app._link.run(app._link.call, "nodes")
-
-    async def ask():
-        return await app.client.rpc(node).maestro_place(delivery=words)
-
-    answer = app.client.sync(ask)
-    assert answer["error"]["type"] == "ProtocolError"
+    with pytest.raises(maestro.ProtocolError, match="delivery of array bytes"):
+        app.client.sync(app._link.ways.nodes.call, node, "place", delivery=words)
     app.offer("after", np.arange(3)).withdraw(timeout=10)

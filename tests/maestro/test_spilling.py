@@ -89,7 +89,7 @@ def test_what_was_used_the_longest_ago_goes_first(room):
     for version in range(4):
         room.bring(version, PAGE)
     room.holdings.where(0, [0])
-    with room.holdings.reading(1, [0]):
+    with room.holdings.reading([(1, 0)]):
         pass
     room.bring(4, PAGE)
     assert room.on_disk() == {(2, 0)}
@@ -100,7 +100,7 @@ def test_what_was_used_the_longest_ago_goes_first(room):
 def test_what_is_read_stays_where_it_is(room):
     for version in range(4):
         room.bring(version, PAGE)
-    with room.holdings.reading(0, [0]):
+    with room.holdings.reading([(0, 0)]):
         room.bring(4, PAGE)
         assert room.on_disk() == {(1, 0)}
 

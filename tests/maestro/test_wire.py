@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maestro.errors import ProtocolError
-from maestro.wire import Wire, is_socket
+from maestro.wire import is_socket, wire_over
 from tests.maestro.test_fuzz import PLAIN
 
 
@@ -28,7 +28,7 @@ async def ends(address="tcp://127.0.0.1:0", socket=True):
 
     async with listen(address, handle) as listener:
         here = await connect(listener.contact_address)
-        one, other = Wire(here, socket), Wire(await there, socket)
+        one, other = await wire_over(here, socket), await wire_over(await there, socket)
         try:
             yield one, other
         finally:
@@ -106,7 +106,7 @@ def test_what_is_no_word(socket, junk):
     async def main():
         async with ends(socket=socket) as (one, other):
             if socket:
-                await one.comm.stream.write(junk)
+                one._transport.write(junk)
             else:
                 await one.comm.write(junk)
             with pytest.raises(ProtocolError, match="no packed word"):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -111,17 +111,19 @@ class Asker:
 
     async def _read(self) -> None:
         try:
-            while True:
-                for number, *said in await self.wire.read():
-                    if number is None:
-                        if self._news is not None:
-                            self._news(*said)
-                    elif (answer := self._waiting.get(number)) is not None and not answer.done():
-                        answer.set_result(said)
+            await self.wire.hear(self._take)
         except OSError as error:
             self.close(error)
         except (ProtocolError, TypeError, ValueError) as error:
             self.close(CommClosedError(f"what came is no answer: {error}"))
+
+    def _take(self, words: Iterable[Any]) -> None:
+        for number, *said in words:
+            if number is None:
+                if self._news is not None:
+                    self._news(*said)
+            elif (answer := self._waiting.get(number)) is not None and not answer.done():
+                answer.set_result(said)
 
 
 class NodeLines:

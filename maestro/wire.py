@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgpack
@@ -113,7 +113,7 @@ class Wire(ABC):
         )
 
     def send(self, *word: Any) -> None:
-        """Say something; it goes with what else is said in this turn of the event loop.
+        """Say something; what else is said in this turn of the event loop goes together.
 
         Where more is said than the line takes, it goes as soon as what was said before is on its
         way.
@@ -124,11 +124,12 @@ class Wire(ABC):
             If it can't be put in a message.
         """
         packed = msgpack.packb(word, unicode_errors="surrogatepass")
-        self._unsent.append(packed)
-        self.unsent += len(packed)
-        if not self._writing:
+        if self._writing:
+            self._unsent.append(packed)
+            self.unsent += len(packed)
+        else:
             self._writing = True
-            self._loop.call_soon(self._write)
+            self._put(packed)
 
     def _write(self) -> None:
         """Put on the line what is there, if anything."""
@@ -164,6 +165,17 @@ class Wire(ABC):
         """
         return self._take(await self._get())
 
+    async def hear(self, take: Callable[[Iterator[Any]], None]) -> None:
+        """Have all words taken, without a wait in between; for who can always take more.
+
+        Raises
+        ------
+        OSError, ProtocolError
+            As `read`, in the end.
+        """
+        while True:
+            take(await self.read())
+
     def _take(self, batch: bytes) -> Iterator[Any]:
         try:
             self._words.feed(batch)
@@ -196,6 +208,7 @@ class _SocketWire(Wire, asyncio.Protocol):
         self._came: list[bytes] = []
         self._ahead = 0
         self._awaited: asyncio.Future[None] | None = None
+        self._taker: Callable[[Iterator[Any]], None] | None = None
 
     def _put(self, batch: bytes) -> None:
         if self._over:  # whoever reads notices
@@ -203,7 +216,18 @@ class _SocketWire(Wire, asyncio.Protocol):
             return
         self._transport.write(batch)
         if not self._full:
-            self._write()
+            self._loop.call_soon(self._write)
+
+    async def hear(self, take: Callable[[Iterator[Any]], None]) -> None:
+        take(self._take(b"".join(self._came)))
+        self._came, self._ahead = [], 0
+        if not self._over:
+            self._taker, self._awaited = take, self._loop.create_future()
+            try:
+                await self._awaited
+            finally:
+                self._taker = self._awaited = None
+        raise CommClosedError("the line is closed")
 
     async def _get(self) -> bytes:
         if not self._came and not self._over:
@@ -235,6 +259,13 @@ class _SocketWire(Wire, asyncio.Protocol):
         transport.set_write_buffer_limits(0)  # full is what the system does not take at once
 
     def data_received(self, data: bytes) -> None:
+        if self._taker is not None and self._awaited is not None:
+            try:
+                self._taker(self._take(data))
+            except Exception as error:
+                if not self._awaited.done():
+                    self._awaited.set_exception(error)
+            return
         self._came.append(data)
         self._ahead += len(data)
         if self._ahead > AHEAD:

@@ -73,7 +73,39 @@ def test_what_is_said_at_once_goes_together():
         async with ends(socket=False) as (one, other):
             for number in range(100):
                 one.send(number)
-            assert [word for (word,) in await other.read()] == list(range(100))
+            assert [word for (word,) in await other.read()] == [0]  # at once
+            assert [word for (word,) in await other.read()] == list(range(1, 100))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("socket", [True, False])
+def test_who_can_always_take_more_hears_all(socket):
+    async def main():
+        async with ends(socket=socket) as (one, other):
+            came = []
+
+            def take(words):
+                for (word,) in words:
+                    if word == "wrong":
+                        raise ValueError(word)
+                    came.append(word)
+
+            one.send(0)
+            await asyncio.sleep(0)
+            hearing = asyncio.create_task(other.hear(take))
+            for number in range(1, 100):
+                one.send(bytes(100_000) if number % 10 == 0 else number)
+            await one.drain()
+            one.send("wrong")
+            with pytest.raises(ValueError, match="wrong"):
+                await hearing
+            assert came[:10] == list(range(10))
+            assert len(came) == 100
+            hearing = asyncio.create_task(other.hear(take))
+            one.close()
+            with pytest.raises(OSError, match=r"[Cc]losed"):
+                await hearing
 
     asyncio.run(main())
 

@@ -73,9 +73,11 @@ LINE = 64  # bytes of a cache line
 LANE = 16  # bytes: within these all machines' vector registers interleave
 LANES = LINE // LANE  # registers hold a line; where they are narrower, LLVM takes several
 STRIP = 256  # bytes: the most of a target row that is staged at a time
-PITCH = STRIP + 2 * LINE  # bytes between stage rows: a line more, and what a bundle sticks out
-WIDE_PITCH = PITCH + 128  # the same for elements of up to a line
+# Bytes between stage rows, for each byte of an element: a line more, and what a bundle sticks out.
+PITCH = STRIP + 2 * LINE
+WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that have no bundles
 
+NARROW = 512  # bytes: rows of rectangles up to this have strips of their own
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
 RUNS_AHEAD, STRETCH = 2048, 512  # bytes: how far, and how many at a time, runs are asked for
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
@@ -205,8 +207,14 @@ stream_line, stream_pair = _stream(LINE), _stream(2 * LINE)
 
 
 @kernel
-def strip_of(itemsize):
-    """Bytes of a target row that are staged at a time: all stores of a strip fit in their queue."""
+def strip_of(itemsize, width):
+    """Bytes of a target row that are staged at a time.
+
+    All stores of a strip fit in their queue; but where a few columns are all that there is, it is
+    rather as much as the stage holds, so that strips are fewer.
+    """
+    if width * itemsize <= NARROW:
+        return STRIP * itemsize
     return STRIP if itemsize < 8 else STRIP // 2
 
 
@@ -267,7 +275,7 @@ def transpose(typingctx, element, stage, source, rows, row):
         if width >= DIRECT:
             lines = _lines(builder, width, source, table, row)
             for m, column in enumerate(_transposed(builder, lines, LANE // width)):
-                place = _pointer(builder, stage, column.type, m * PITCH)
+                place = _pointer(builder, stage, column.type, m * PITCH * width)
                 builder.store(column, place, align=LINE)
         elif width:
             starts = list(_starts(builder, source, table, row, LINE // width))
@@ -294,7 +302,7 @@ def _stage_lanes(builder, width, stage, starts):
             pairs = zip(lanes[:group], lanes[group:], strict=True)
             values = [builder.shuffle_vector(a, b, join) for a, b in pairs]
             for m, column in enumerate(_interleaved(builder, values, 2)):
-                offset = (at // width + m) * PITCH + first * width
+                offset = (at // width + m) * PITCH * width + first * width
                 builder.store(column, _pointer(builder, stage, column.type, offset), align=LANE)
 
 
@@ -447,7 +455,7 @@ def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room
     count = bundle(element)
     if step != itemsize or columns * itemsize <= LANE:
         for m in range(columns):
-            start, to = source + m * step, stage + m * PITCH - low * itemsize
+            start, to = source + m * step, stage + m * PITCH * itemsize - low * itemsize
             for i in range(low, high):
                 copy_fixed(element, to + i * itemsize, start + entry(rows, i), itemsize)
         return
@@ -513,14 +521,14 @@ def march_bundles(
     """
     apart()
     stage = room[0]
-    stream, heads, size, lined, ahead, height = modes
+    stream, heads, size, lined, ahead, height, strip = modes
     limits = height, width * itemsize
     if lined:
         march_past(
             element, target, source, itemsize, rows, columns, low, high, width, ahead, limits
         )
         return
-    count, strip = bundle(element), strip_of(itemsize)
+    count, pitch = bundle(element), PITCH * itemsize
     j = np.int64(0)
     while j < width:
         start, i = source + j * itemsize, low
@@ -534,20 +542,20 @@ def march_bundles(
             to = target + entry(columns, j + m)
             if size:
                 at = done + (-to & (LINE - 1)) if stream and done else done
-                put(to + at, stage + m * PITCH + at - low * itemsize, size - at, stream, 0)
+                put(to + at, stage + m * pitch + at - low * itemsize, size - at, stream, 0)
             elif stream:
                 line = ((to + LINE - 1) & -LINE) + done
-                begin = stage + m * PITCH + line - to - low * itemsize
+                begin = stage + m * pitch + line - to - low * itemsize
                 for at in range(0, strip, 2 * LINE):
                     stream_pair(line + at, begin + at)
             else:
-                begin = stage + m * PITCH + done - low * itemsize
+                begin = stage + m * pitch + done - low * itemsize
                 for at in range(0, strip, 2 * LINE):
                     copy_pair(to + done + at, begin + at)
         if heads:
             for m in range(count):
                 to = target + entry(columns, j + m)
-                put(to, stage + m * PITCH, -to & (LINE - 1), False, 0)
+                put(to, stage + m * pitch, -to & (LINE - 1), False, 0)
         j += count
 
 
@@ -699,10 +707,11 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     """
     size, dense = height * itemsize, steps[1] == itemsize
     bundled = itemsize <= LANE and itemsize & (itemsize - 1) == 0
-    batch, bundle_rows, strip = TILE, np.int64(1), strip_of(itemsize)
+    batch, bundle_rows, strip = TILE, np.int64(1), np.int64(STRIP)
     least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     if bundled:
         batch, bundle_rows = LINE // itemsize, LINE // itemsize
+        strip = strip_of(itemsize, width)
     if stream:
         least, greatest = edges(target, columns, width)
     lined = stream != 0 and least == greatest and least % itemsize == 0
@@ -747,6 +756,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                     lined and not heads and not last and itemsize >= DIRECT,
                     ahead,
                     height,
+                    strip,
                 ),
                 room,
             )
@@ -757,7 +767,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 continue
             n = min(batch if j or not head else head, width - j)
             fill(source + j * steps[1], itemsize, rows, low, high, n, steps[1], room)
-            pitch = PITCH if bundled else WIDE_PITCH
+            pitch = PITCH * itemsize if bundled else WIDE_PITCH
             for m in range(n):
                 to = target + entry(columns, j + m)
                 edge = -to & (LINE - 1) if stream else np.int64(0)
@@ -779,7 +789,7 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
     stage, pack, size = room[0], room[3], height * itemsize
     batch, pitch = TILE, np.int64(WIDE_PITCH)
     if itemsize <= LANE and itemsize & (itemsize - 1) == 0:
-        batch, pitch = LINE // itemsize, np.int64(PITCH)
+        batch, pitch = LINE // itemsize, PITCH * itemsize
     begin = end = target & (LINE - 1)  # of what lies in the pack; it begins with a whole line
     line = target - begin
     for k in range((width + batch - 1) // batch):  # a step that may be 0 would have to be reported

@@ -225,6 +225,20 @@ class _App:
         self.check(array)
         return ended - begun, ended
 
+    def require_eagerly(self, name: str) -> None:
+        """Have it moved here as soon as it is offered."""
+        self.want = self.app.declare(name, eagerness="eager")
+        self.want.require()
+
+    def demand_required(self) -> float:
+        """Demand what was required; seconds."""
+        begun = perf_counter()
+        array = self.want.demand(timeout=PATIENCE)
+        seconds = perf_counter() - begun
+        self.check(array)
+        self.want.dispose()
+        return seconds
+
     def take_back(self) -> None:
         """Withdraw and dispose of what was offered last."""
         self.cdo.withdraw()

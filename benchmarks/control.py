@@ -6,6 +6,7 @@ offer, demand    One app offers 1 KiB, then another demands it, each call timed 
                  their sum is what counts. `demand` declares and disposes as well.
   waiting        The other app demands before it is offered: from the call of `offer` to the
                  return of `demand`.
+  ahead          The other app has required it eagerly, and it has moved: the demand alone.
 full pool        What an offer of 1 KiB costs while --size other CDOs are in the pool, against an
                  empty one, before and after.
 block            The longest time that the manager's event loop did nothing else meanwhile.
@@ -37,10 +38,10 @@ def planning() -> None:
     shares(plan(whole, Distribution((128,))), 8, ["node"], [0])
 
 
-def offers_and_demands(pool: Pool, repeat: int) -> tuple[list[Timing], Timing]:
-    """One after the other: the offer, the demand, both; and with the demand waiting."""
+def offers_and_demands(pool: Pool, repeat: int) -> tuple[list[Timing], Timing, Timing]:
+    """Each after the other: offer, demand, both; to a demand that waits; moved ahead of it."""
     producer, consumer = pool.apps(), pool.apps()
-    taken, waiting = [], []
+    taken, waiting, ahead = [], [], []
     for number in range(50 * repeat):
         (offer,) = producer.each("offer", f"one-{number}")[1]
         ((demand, _),) = consumer.each("demand", f"one-{number}")[1]
@@ -54,9 +55,14 @@ def offers_and_demands(pool: Pool, repeat: int) -> tuple[list[Timing], Timing]:
         ((_, ended),) = consumer.answers("demand")
         producer.each("take_back")
         waiting.append(ended - begun)
+    for number in range(50 * repeat):
+        consumer.each("require_eagerly", f"three-{number}")
+        producer.each("offer", f"three-{number}")
+        producer.each("take_back")  # by then it has moved
+        ahead += consumer.each("demand_required")[1]
     first = int(len(taken) * WARM)
-    columns = zip(*taken[first:], strict=True)
-    return [Timing(tuple(column)) for column in columns], Timing(tuple(waiting[first:]))
+    columns = [Timing(tuple(column)) for column in zip(*taken[first:], strict=True)]
+    return columns, Timing(tuple(waiting[first:])), Timing(tuple(ahead[first:]))
 
 
 def full_pool(pool: Pool, size: int, repeat: int) -> list[Timing]:
@@ -88,7 +94,7 @@ def main() -> None:
         pool = Pool(stack)
         known = limits(pool, stack, options.repeat)
         pool.longest_block()
-        (offer, demand, both), waiting = offers_and_demands(pool, options.repeat)
+        (offer, demand, both), waiting, ahead = offers_and_demands(pool, options.repeat)
         block = pool.longest_block()
         before, full, after = full_pool(pool, options.size, options.repeat)
         full_block = pool.longest_block()
@@ -101,6 +107,7 @@ def main() -> None:
         "demand": (demand, ""),
         "offer, then demand": (both, "<= 3 ms"),
         "offer to a demand that waits": (waiting, ""),
+        "demand of what has moved ahead": (ahead, ""),
         "offer, empty pool": (before, ""),
         f"offer, {options.size:,} CDOs in the pool": (full, ""),
         "offer, empty again": (after, ""),

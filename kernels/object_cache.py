@@ -29,7 +29,7 @@ except ImportError:  # a platform without advisory locks
 
 LOCK_NAME = "maestro-kernels.lock"
 SOURCES = ("_compiled.py", "nest.py", "machine_code.py")  # what the compiled code is made from
-PATIENCE = 300.0  # seconds to wait for a compilation elsewhere: it may be slow, or have been stopped
+PATIENCE = 300.0  # seconds to wait for another compilation: it may be slow, or have been stopped
 
 
 def read(name: str) -> bytes | None:

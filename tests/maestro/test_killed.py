@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 
@@ -11,16 +10,13 @@ import pytest
 
 import maestro
 from layouts import Distribution
+from tests.maestro import forking
 from tests.maestro.conftest import check
 from tests.maestro.waiting import in_thread, until
 
 HALVES = Distribution((40_000,), (2,))  # parts that are mapped
 FIELD = np.arange(40_000.0)
 SMALL = np.arange(4.0)
-
-# Programs that die start fast where they are forked from one that has all of it loaded.
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["maestro.app", __name__])
 
 
 class Doomed:
@@ -98,7 +94,8 @@ def test_killed_after(cluster, count):
         wants["group"] = app.group("group")
         for want in wants.values():
             want.require()
-        process = FORKSERVER.Process(target=live_until, args=(count, app.address))
+        forking.load()
+        process = forking.FORKSERVER.Process(target=live_until, args=(count, app.address))
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL

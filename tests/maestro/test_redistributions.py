@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ from tests.maestro.waiting import in_thread, until
 
 ROUNDS = int(os.environ.get("MAESTRO_TEST_KILLS", "20"))
 NODES = 4
-MOMENTS = 0.25  # seconds from the beginning, within which the node is killed
+MOMENTS = 0.25  # seconds from the beginning, or after the offer, within which the node is killed
 MAP_FROM = 16 << 10
 LONG = 300
 CONFIG = {
@@ -36,7 +35,6 @@ CONFIG = {
     "maestro.transfer.in-flight": "256 KiB",
     "maestro.node.heir": f"{LONG} s",
 }
-COUNTS: Counter[str] = Counter()
 
 
 @dataclass
@@ -92,8 +90,6 @@ def apps(tmp_path_factory):
     with pool(NODES, tmp_path_factory.mktemp("arena"), "1 GiB", **CONFIG) as app:
         with maestro.connect(app.address, component="consumer") as other:
             yield app, other
-    assert COUNTS["rounds"] == ROUNDS
-    assert COUNTS["whole"] >= COUNTS["safe"] > 0
 
 
 def tried(case, name, call, *args):
@@ -105,7 +101,6 @@ def tried(case, name, call, *args):
     assert not case.safe, f"nothing can have been lost: {said}"
     assert f"'{name}'" in said
     assert "rank" in said
-    COUNTS["errors"] += 1
     return None
 
 
@@ -130,13 +125,16 @@ def test_a_node_is_killed_meanwhile(apps, number):
         os.kill(pid, signal.SIGKILL)
         killed.set()
 
-    failed = COUNTS["errors"]
     with dask.config.set({"maestro.transfer.same-host": case.mapped}):
         have = app.declare(name, case.source, case.array.dtype)
         first = in_thread(tried, case, name, other.declare(name, case.target).demand, LONG)
-        threading.Timer(random.uniform(0, MOMENTS), kill).start()
+        timer, early = threading.Timer(random.uniform(0, MOMENTS), kill), random.random() < 0.5
+        if early:
+            timer.start()
         while tried(case, name, bring, case, have) is None:
             pass  # the next time on nodes that live
+        if not early:
+            timer.start()
         came = [first()]
         while came[-1] is not None and (not killed.is_set() or len(came) < 2):
             want = other.declare(name, case.target)
@@ -148,7 +146,6 @@ def test_a_node_is_killed_meanwhile(apps, number):
     for parts in came:
         if parts is not None:
             case.right(parts)
-    COUNTS.update(rounds=1, safe=case.safe, whole=failed == COUNTS["errors"])
     until(lambda: victim not in app.pool.nodes)
     until(lambda: len(app.pool.nodes) == NODES)
     until(lambda: not app.client.run_on_scheduler(_estates))

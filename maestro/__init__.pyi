@@ -28,6 +28,7 @@ from .programs.librarian import Librarian
 from .report import Report, Transfer
 from .selectors import Selector
 from .subscription import Subscription
+from .telemetry import Telemetry
 from .trigger import Trigger
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "StoreError",
     "StoreExistsError",
     "Subscription",
+    "Telemetry",
     "Transfer",
     "Trigger",
     "connect",

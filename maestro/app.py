@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from distributed import Client
@@ -18,7 +20,7 @@ from layouts import Distribution
 from layouts.orders import Order, Tiled, slowest_first
 from maestro.cdo import Cdo
 from maestro.conditions import Condition
-from maestro.config import get_number, get_seconds
+from maestro.config import get_number, get_path, get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.events import WHEN, Event, checked_kinds, unpack
 from maestro.group import Group
@@ -31,9 +33,12 @@ from maestro.schemafiles import Given, schemas_of
 from maestro.schemas import Schemas
 from maestro.selectors import Selector
 from maestro.subscription import Subscription
+from maestro.telemetry import Telemetry
 from maestro.trigger import Trigger
 
 __all__ = ["App", "connect"]
+
+logger = logging.getLogger("maestro.app")
 
 #: How a trigger's function may be run.
 _HOW = ("priority", "resources", "retries", "workers")
@@ -130,6 +135,7 @@ class App:
         self._started: Any = None  # the exit stack of what was started for this app
         self._line: Link | None = None
         self._triggers: set[Trigger] = set()
+        self._telemetry = Telemetry(self.name)
         self._left = False
 
     def declare(
@@ -447,6 +453,15 @@ class App:
         return self._link.run(self._list_apps)
 
     @property
+    def report(self) -> Telemetry:
+        """What this app has done with each CDO so far, and how long it took; also once it has left.
+
+        A mapping from names to accounts, printed as a table. An app that leaves logs it in short,
+        and leaves it in a file where ``maestro.telemetry.directory`` says so.
+        """
+        return self._telemetry
+
+    @property
     def address(self) -> str:
         """What another app passes to `connect` to join this pool."""
         return self._link.address
@@ -504,7 +519,7 @@ class App:
                 )
             self._asynchronous = False
             client, self._started = reach(*self._how)
-            self._line = Link(client, self.name, asynchronous=False)
+            self._line = Link(client, self.name, False, self._telemetry)
             try:
                 self._line.run(self._join)
             except BaseException:
@@ -518,7 +533,7 @@ class App:
         self._asynchronous = True
         if self._line is None and not self._left:
             client, self._started = await reach_async(*self._how)
-            self._line = Link(client, self.name, asynchronous=True)
+            self._line = Link(client, self.name, True, self._telemetry)
             try:
                 await self._line.run(self._join)
             except BaseException:
@@ -532,6 +547,7 @@ class App:
         await link.call(
             "join", client=link.client.id, workflow=self.workflow, component=self.component
         )
+        logger.info("%s of workflow %r joined %s", self.name, self.workflow, link.address)
 
     def _leave(self) -> None:
         line, self._line, self._left = self._line, None, True
@@ -540,6 +556,7 @@ class App:
                 line.run(_farewell, line, self._triggers)
             line.ways.close()
             self._started.close()
+            self._say_farewell()
 
     async def _leave_async(self) -> None:
         line, self._line, self._left = self._line, None, True
@@ -548,6 +565,19 @@ class App:
                 await line.run(_farewell, line, self._triggers)
             line.ways.close()
             await self._started.aclose()
+            self._say_farewell()
+
+    def _say_farewell(self) -> None:
+        """Log what this app has done, and leave it in a file if one is wanted."""
+        report = self._telemetry
+        logger.info("%s left the pool: %s", self.name, report.summary())
+        logger.debug("%s:\n%s", self.name, report)
+        if (folder := get_path("telemetry.directory")) is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                report.write(folder / f"{quote(self.name, safe=' ')}.json")
+            except OSError as error:
+                logger.warning("%s leaves no report: %s", self.name, error)
 
     async def _offer(self, cdo: Cdo, data: Any, copies: int | None) -> Cdo:
         await cdo._offer(data, copies=copies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -323,6 +324,7 @@ class Cdo(Handle):
         patience = get_seconds("offer.patience") if timeout is None else timeout
         self._life.check("offer")
         given = await self._given(data, store)
+        begun = perf_counter()
         async with self._turn("offer") as first:
             self._schemas.miss(self._missing)
 
@@ -339,6 +341,16 @@ class Cdo(Handle):
 
             await self._insist(attempt, first)
             self._offered(given)
+        self._link.telemetry.offered(self.name, self._nbytes, perf_counter() - begun)
+
+    @property
+    def _nbytes(self) -> int:
+        """Array bytes of what this handle speaks for."""
+        layout, dtype = self.distribution, self.dtype
+        if layout is None or dtype is None:
+            return 0
+        size = math.prod(layout.shape) if self.rank is None else layout.local_size(self.rank)
+        return size * dtype.itemsize
 
     async def _given(self, data: Any, store: str | None = None) -> Given:
         """What is offered, if it is as declared."""
@@ -496,9 +508,12 @@ class Cdo(Handle):
             result = await take(ways, wanted, found, report, self._again(self.name), hand)
         came = {}
         for name, each in found.get("along", {}).items():
-            again = self._again(name)
-            came[name] = await take(ways, self._along(name), each, Report(name), again)
+            since, also = perf_counter(), Report(name)
+            came[name] = await take(ways, self._along(name), each, also, self._again(name))
+            also.seconds = perf_counter() - since
+            self._link.telemetry.demanded(also)
         report.seconds = perf_counter() - begun
+        self._link.telemetry.demanded(report)
         return Brought(found, result, report, came)
 
     def _same(self, found: Found) -> Hashable:
@@ -537,7 +552,8 @@ class Cdo(Handle):
             report = Report(self.name, waited=perf_counter() - begun)
             async with self._receiving(found, stay=True):
                 result = await lay(found, report)
-            report.seconds = perf_counter() - begun - report.waited
+                report.seconds = perf_counter() - begun - report.waited
+                self._link.telemetry.demanded(report)
             self.report = report
             return result
 

@@ -215,6 +215,7 @@ class Group(Handle):
                 f" some of its members: {', '.join(repr(cdo.name) for cdo in cdos) or 'none'}"
             )
         given: dict[Handle, Given] = {cdo: await cdo._given(data.get(cdo.name)) for cdo in cdos}
+        begun = perf_counter()
         async with self._turn("offer") as first:
             self._schemas.miss(text for each in handles for text in each._missing)
 
@@ -233,6 +234,9 @@ class Group(Handle):
             await self._insist(attempt, first)
             for cdo in cdos:
                 cdo._offered(given[cdo])
+        seconds = (perf_counter() - begun) / max(1, len(cdos))
+        for cdo in cdos:
+            self._link.telemetry.offered(cdo.name, cdo._nbytes, seconds)
 
     async def _bring(self, members: Mapping[Cdo, tuple[Given, Any]]) -> None:
         """Bring what is small together, and then the rest, one by one."""
@@ -290,7 +294,10 @@ class Group(Handle):
             raise InconsistentError(f"group {self.name!r}: it is a CDO, expected a group")
         along: dict[str, Found] = found.get("along", {})
         reports = {name: Report(name, waited) for name in along}
-        return found, await self._take(along, reports), reports
+        came = await self._take(along, reports)
+        for report in reports.values():
+            self._link.telemetry.demanded(report)
+        return found, came, reports
 
     async def _bring_ahead(self, found: Found) -> tuple[Found, Any, Any]:
         async with self._receiving(found):

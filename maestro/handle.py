@@ -328,9 +328,10 @@ class Handle:
             async with in_time(self.name, found, timeout, waited):
                 yield
         except BaseException:
-            await self._tell("received", served=False, stay=False)
+            await self._tell("received", served=False, stay=False, moved={})
             raise
-        self._link.tell("received", handle=self._handle, served=True, stay=stay)
+        moved = self._link.telemetry.news()
+        self._link.tell("received", handle=self._handle, served=True, stay=stay, moved=moved)
 
     def _same(self, found: Found) -> Hashable:
         return None

@@ -21,6 +21,7 @@ from maestro.errors import (
     from_wire,
 )
 from maestro.messages import PROTOCOL, PUSHED
+from maestro.telemetry import Telemetry
 from maestro.ways import Ways
 from maestro.wire import open_wire
 
@@ -50,6 +51,8 @@ class Link:
         The name by which the manager knows the app.
     asynchronous : bool
         Whether `run` returns awaitables.
+    telemetry : Telemetry
+        Where to keep account of what the app does.
 
     Attributes
     ----------
@@ -63,11 +66,12 @@ class Link:
         The handles that have required something, by their names at the manager.
     """
 
-    def __init__(self, client: Client, app: str, asynchronous: bool) -> None:
+    def __init__(self, client: Client, app: str, asynchronous: bool, telemetry: Telemetry) -> None:
         self.client = client
         self.app = app
         self.asynchronous = asynchronous
         self.ways = Ways(client.rpc, self.lives)
+        self.telemetry = telemetry
         self.listeners: dict[str, Listener] = {PUSHED: self._hear_of_pushed}
         self.ahead = Ahead(get_bytes("transfer.ahead"))
         self.required: WeakValueDictionary[str, Any] = WeakValueDictionary()

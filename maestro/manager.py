@@ -23,6 +23,7 @@ from maestro.config import get_number, get_seconds
 from maestro.errors import MaestroError
 from maestro.lines import Lines
 from maestro.locations import is_location, is_owned
+from maestro.metrics import COLLECTOR
 from maestro.node import NodePlugin, clear_away
 from maestro.registry import Registry
 from maestro.selectors import Selector
@@ -93,6 +94,7 @@ class Manager:
         self._enlisting: set[asyncio.Task[Any]] = set()
         self.lines = Lines(self.carry_out)
         scheduler.handlers["maestro_line"] = self.lines.serve
+        COLLECTOR.managers.add(self)
 
     def carry_out(self, message: Any) -> None:
         """Let the registry decide, and do what it says.
@@ -210,6 +212,7 @@ class Manager:
 
     def close(self) -> None:
         """Leave nothing under way."""
+        COLLECTOR.managers.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         for task in (*self._tasks, *self._enlisting):

@@ -20,6 +20,7 @@ import numpy as np
 from layouts import Distribution
 from maestro.attributes import plain
 from maestro.errors import MaestroError, ProtocolError
+from maestro.report import MOVED
 from maestro.schemas import CORE
 
 __all__ = [
@@ -84,7 +85,10 @@ MOST_AHEAD = 1 << 16
 REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 9
+PROTOCOL = 10
+
+#: What is said to have been moved is less; sums of it stay exact.
+MOST_MOVED = 1 << 53
 
 
 def check_protocol(protocol: Any, speaker: str) -> None:
@@ -242,11 +246,13 @@ class Locate(_HandleCall):
 class Received(_HandleCall):
     """A demand has fetched its data, or has not: then what was required before still is.
 
-    As it is where the data was fetched and the requirement is to ``stay``.
+    As it is where the data was fetched and the requirement is to ``stay``. What this app's demands
+    ``moved`` since it last said so is by `maestro.report.MOVED`.
     """
 
     served: bool = True
     stay: bool = False
+    moved: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -521,9 +527,18 @@ def _checked(name: str, value: Any) -> Any:
         return tuple(value)
     if name in ("attributes", "defaults"):
         _check_attributes(name, value)
+    if name == "moved":
+        _check_moved(value)
     if name == "near" and not all(type(r) is int and type(n) is str for r, n in value.items()):
         raise TypeError(f"near: got {value!r}, expected addresses of nodes by rank")
     return value
+
+
+def _check_moved(moved: dict[Any, Any]) -> None:
+    for key, value in moved.items():
+        number = type(value) in (int, float)
+        if key not in MOVED or not number or not 0 <= value < MOST_MOVED:
+            raise TypeError(f"moved: got {key!r}: {value!r}, expected numbers of {MOVED}")
 
 
 def _check_attributes(name: str, values: dict[Any, Any]) -> None:
@@ -548,6 +563,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "copies": (int, False),
     "served": (bool, False),
     "stay": (bool, False),
+    "moved": (dict, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),
     "ack": (bool, False),

@@ -41,6 +41,7 @@ from maestro.errors import (
 from maestro.footprint import Footprint
 from maestro.holdings import Arrival, Holdings
 from maestro.locations import Location
+from maestro.metrics import COLLECTOR
 from maestro.offload import off_loop
 from maestro.payload import as_part
 from maestro.pulling import Giving, Request
@@ -142,6 +143,13 @@ class Node:
         monitored = dask.config.get("distributed.worker.memory.monitor-interval")
         self._trim(parse_timedelta(monitored) / 2)
 
+        COLLECTOR.nodes.add(self)
+
+    @property
+    def address(self) -> str:
+        """That of its worker; empty before that listens."""
+        return str(self._worker.contact_address or "")
+
     def _trim(self, interval: float) -> None:
         """Do so time and again, before Dask looks."""
         self._trimming = asyncio.get_running_loop().call_later(interval, self._trim, interval)
@@ -208,6 +216,7 @@ class Node:
     def close(self) -> None:
         """Leave no more than other nodes of this host may adopt; what is mapped stays valid."""
         self._closed = True
+        COLLECTOR.nodes.discard(self)
         self._trimming.cancel()
         self._answering.close()
         self.ways.close()

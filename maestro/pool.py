@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,7 @@ class Pool(Mapping[str, Entry]):
     def __init__(self, listing: Mapping[str, Any]) -> None:
         self._entries = {words["name"]: _entry(words) for words in listing["cdos"]}
         self.nodes: Mapping[str, Mapping[str, int]] = listing["nodes"]
+        self.traffic: Sequence[Mapping[str, Any]] = listing.get("traffic", ())
 
     def select(self, selector: str | None = None) -> list[Entry]:
         """The entries that a selector selects, as `maestro.selectors.Selector` reads it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Report", "Transfer"]
+__all__ = ["MOVED", "WAYS", "Report", "Transfer"]
 
 
 @dataclass
@@ -36,8 +36,12 @@ class Transfer:
     seconds: float = 0.0
 
 
-#: What the ways are called in a line.
-_WAYS = {"host": "on this host", "network": "in messages", "store": "from a store"}
+#: The ways that bytes take, and what they are called in a line.
+WAYS = {"host": "on this host", "network": "in messages", "store": "from a store"}
+
+#: What the manager is told of what demands moved: their number, seconds until what they want was in
+#: the pool, seconds under way, and array bytes by transport.
+MOVED = ("demands", "waited", "seconds", *WAYS)
 
 
 @dataclass
@@ -83,7 +87,7 @@ class Report:
 
     def _ways(self) -> str:
         ways = []
-        for transport, words in _WAYS.items():
+        for transport, words in WAYS.items():
             nbytes = sum(t.bytes for t in self.transfers if t.transport == transport)
             if nbytes:
                 ways.append(f"{nbytes / 1e6:.1f} MB {words}")

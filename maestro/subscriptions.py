@@ -290,6 +290,11 @@ class Subscriptions:
         self._settle()
         return serial if serial in self._holds else None
 
+    @property
+    def count(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._subscriptions)
+
     def of(self, app: str) -> Collection[str]:
         """The subscriptions of an app."""
         return self._by_app.get(app, ())

@@ -30,7 +30,7 @@ def declared():
         name, extra = re.match(r"([\w.-]+)(\[distributed\])?", requirement).groups()
         names = {
             **{"pyyaml": "yaml", "google-re2": "re2", "google-crc32c": "google_crc32c"},
-            **{"lazy-loader": "lazy_loader"},
+            **{"lazy-loader": "lazy_loader", "prometheus-client": "prometheus_client"},
         }
         yield names.get(name.lower(), name.lower())
         if extra:

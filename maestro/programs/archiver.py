@@ -405,7 +405,7 @@ class Archiver:
                 self._told(held.path)
                 cast(Archive, self._archive).documents[held.path] = held.document
                 self._done.add(version)
-                self._link.tell("received", handle=held.handle, served=True, stay=False)
+                self._link.tell("received", handle=held.handle, served=True, stay=False, moved={})
                 break
             self._tell()
             if self._closing.is_set():

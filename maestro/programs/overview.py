@@ -12,14 +12,18 @@ from maestro.app import App
 from maestro.events import Event
 from maestro.pool import Pool
 from maestro.programs.rows import console, show
+from maestro.report import MOVED
 
-__all__ = ["COLUMNS", "Account", "Overview", "overview", "summed"]
+__all__ = ["COLUMNS", "TRAFFIC", "Account", "Overview", "overview", "summed"]
 
 #: What is told of each app.
 COLUMNS = (
     *("workflow", "component", "app", "connected", "offers", "demands", "bytes demanded"),
     *("mean time", "bytes per second"),
 )
+
+#: What is told of each component's demands, by apps that are there or gone.
+TRAFFIC = ("workflow", "component", *MOVED)
 
 _SIZE = ".maestro.core.cdo.scope.local-size"
 
@@ -125,6 +129,9 @@ class Overview:
             say(f"Events from {since:%Y-%m-%d %H:%M:%S} to {until:%H:%M:%S}{lost}:")
             say("  ".join(f"{kind} {n}" for kind, n in self.counts.most_common()))
             show(words["apps"], COLUMNS, "table", file)
+        if words["traffic"]:
+            say("What demands moved, in seconds and bytes:")
+            show(words["traffic"], TRAFFIC, "table", file)
         nodes = [{"node": node, **room} for node, room in words["nodes"].items()]
         say(f"In the pool: {words['cdos']} CDOs of {words['bytes']:,} bytes.")
         show(nodes, ("node", "used", "limit"), "table", file)
@@ -138,6 +145,7 @@ class Overview:
             "forgotten": self.forgotten,
             "events": dict(self.counts),
             "apps": [account.row(app) for app, account in self.accounts.items()],
+            "traffic": [dict(row) for row in self.pool.traffic],
             "nodes": {node: dict(room) for node, room in nodes.items()},
             "cdos": len(self.pool),
             "bytes": sum(entry.nbytes for entry in self.pool.values()),

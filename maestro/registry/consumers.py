@@ -152,6 +152,8 @@ _NOTHING: Mapping[str, Any] = {
 def received(state: State, call: m.Received) -> None:
     """A demand has its data, or could not get it."""
     handle, _ = state.find(call)
+    joined = state.apps[call.app]
+    state.traffic.add(joined.workflow, joined.component, call.moved)
     found, _ = find(state, call.handle, kept=True, along=handle.along)
     for cdo, known, version in _parties(state, call.handle, found):
         if version is not None and version.distribution is not None:

@@ -18,6 +18,7 @@ def list_pool(state: State, call: m.List) -> None:
             for app, joined in state.apps.items()
         ],
         "nodes": _nodes(state),
+        "traffic": state.traffic.rows(),
     }
     state.reply(call, value)
 

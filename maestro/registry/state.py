@@ -12,6 +12,7 @@ from maestro.catalogue import Cdo, Handle
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.placement import Ledger
 from maestro.subscriptions import Subscriptions
+from maestro.traffic import Traffic
 from maestro.versions import Batch, Version
 
 __all__ = ["Demand", "Estate", "State", "Waiting"]
@@ -115,6 +116,8 @@ class State:
         How many nodes are gone, and how often another was asked to take over what they have left.
     batches : dict of int to Batch
         Withdrawals of groups that wait, by request.
+    traffic : Traffic
+        What demands moved so far.
     bulletin : Bulletin
         Events, subscribers, and what waits for them.
     freed : list of Version
@@ -139,6 +142,7 @@ class State:
         self.asked = 0
         self.demands: dict[int, Demand] = {}
         self.batches: dict[int, Batch] = {}
+        self.traffic = Traffic()
         self.bulletin = Bulletin(subscriptions or Subscriptions())
         self.freed: list[Version] = []
         self.out: list[m.Instruction] = []

@@ -90,6 +90,9 @@ def test_report(filled, run):
     assert (products["demands"], products["bytes demanded"]) == (2, 288)
     assert products["bytes per second"] == int(288 / products["mean time"])
     assert (words["cdos"], words["bytes"], words["forgotten"]) == (2, 288, 0)
+    (moved,) = words["traffic"]
+    assert (moved["workflow"], moved["component"]) == ("forecast", "products")
+    assert (moved["demands"], moved["host"] + moved["network"]) == (2, 288)
     assert [room["used"] for room in words["nodes"].values()] == [288]
     assert words["events"]["offer"] >= 2
     assert not any(each["component"] == "report" and each["connected"] for each in words["apps"])

@@ -34,7 +34,7 @@ def collect(subscription, count):
     """So many events, waited for."""
     events = []
     while len(events) < count:
-        batch = subscription.wait(timeout=30)
+        batch = subscription.wait(timeout=120)
         assert batch, f"only {told(events)} came"
         events += batch
     return events
@@ -115,7 +115,7 @@ def test_withdraw_is_held_until_the_archiver_has_heard(app, other):
     done = in_thread(have.withdraw)
     (event,) = collect(archiver, 1)
     assert (event.kind, event.when) == ("withdraw", "before")
-    assert np.array_equal(other.demand("x", timeout=30), np.arange(4.0)), "it is still there"
+    assert np.array_equal(other.demand("x", timeout=120), np.arange(4.0)), "it is still there"
     archiver.ack(event)
     done()
     assert "x" not in app.pool
@@ -138,7 +138,7 @@ def test_an_offer_that_is_not_acknowledged_stays(app, other):
         have.withdraw(timeout=0.05)
     done = in_thread(have.withdraw)
     batch = collect(listener, 1)
-    assert np.array_equal(other.demand("x", timeout=30), np.arange(4.0))
+    assert np.array_equal(other.demand("x", timeout=120), np.arange(4.0))
     listener.ack(batch)
     done()
 
@@ -203,7 +203,7 @@ def test_a_subscriber_goes_through_events_until_it_is_ended(app):
     until(lambda: len(seen) == 2)
     listener.end()
     listener.end()
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
     assert seen == ["a", "b"]
     with pytest.raises(LifecycleError, match="unknown, or was ended"):

@@ -58,7 +58,7 @@ class Doomed:
         self.group.offer({"t": SMALL, "u": SMALL + 1})
 
     def demand(self, _):
-        assert np.array_equal(self.wish.demand(timeout=30), FIELD)
+        assert np.array_equal(self.wish.demand(timeout=120), FIELD)
 
     def withdraw_group(self, _):
         """While somebody wants it."""
@@ -97,13 +97,13 @@ def test_killed_after(cluster, count):
         forking.load()
         process = forking.FORKSERVER.Process(target=live_until, args=(count, app.address))
         process.start()
-        process.join(60)
+        process.join(120)
         assert process.exitcode == -signal.SIGKILL
         until(lambda: not any(each["component"] == "doomed" for each in app.apps))
 
         # Whatever it required, and whatever it was to acknowledge, holds nobody up.
-        wish.withdraw(timeout=20)
-        news.withdraw(timeout=20)
+        wish.withdraw(timeout=120)
+        news.withdraw(timeout=120)
         # What it had offered is served to those who required it; nothing else of it is there.
         assert ("field" in app.pool) == ("offer_needing_it" in made), "one that another needs"
         came = {}
@@ -114,7 +114,7 @@ def test_killed_after(cluster, count):
             ("pushed", "offer_pushed"),
         ):
             if word in made:
-                came[name] = wants[name].demand(timeout=20)
+                came[name] = wants[name].demand(timeout=120)
             else:
                 with pytest.raises(maestro.PoolTimeoutError, match=f"'{name}': not there after"):
                     wants[name].demand(timeout=0.02)

@@ -83,6 +83,7 @@ class Ahead:
         self.tickets = itertools.count()
         self._queue: list[_Waiting] = []
         self._moving = 0
+        self._same: Hashable = None  # of those that move
 
     async def turn(self, ticket: int, nbytes: int, same: Hashable = None) -> None:
         """Wait until it is one's turn, and there is room.
@@ -94,7 +95,7 @@ class Ahead:
         nbytes : int
             What it is going to take.
         same : hashable, optional
-            Those to whom this is equal go together.
+            Those to whom this is equal go together, also with one that moves already.
         """
         granted = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(ticket, nbytes, same, granted))
@@ -120,12 +121,14 @@ class Ahead:
 
     def _grant(self) -> None:
         self._queue = [each for each in self._queue if not each.granted.done()]  # not given up
-        if self._moving or not self._queue:
+        if not self._queue:
             return
         self._queue.sort()
-        first = self._queue[0]
+        first = None if self._moving else self._queue[0]
+        if first is not None:
+            self._same = first.same
         for each in self._queue:
-            if each is not first and (first.same is None or each.same != first.same):
+            if each is not first and (self._same is None or each.same != self._same):
                 continue
             if self.used + each.nbytes > self.limit:
                 return

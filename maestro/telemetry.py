@@ -158,7 +158,7 @@ class Telemetry(Mapping[str, Account]):
         return len(self._accounts)
 
     def __str__(self) -> str:
-        head = ("CDO", "offers", "bytes", "time", "demands", "waited", "time", "moved")
+        head = ("CDO", "offers", "offered", "took", "demands", "waited", "under way", "moved")
         rows = [head, *((name, *account.row()) for name, account in self.items())]
         rows.append(("in all", *self.total.row()))
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

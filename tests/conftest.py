@@ -11,16 +11,8 @@ settings.load_profile("maestro")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_memory():
-    """Where arenas are by default, without those of runs that were killed."""
-    parent = places.default_parent()
-    places.reap(parent)
-    return parent
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_in_shared_memory(shared_memory):
-    """After any test no arena is left of which no node lives."""
+def nothing_left_in_shared_memory():
+    """When all clusters are closed, no arena is left of which no node lives."""
+    places.reap(places.default_parent())  # of runs that were killed
     yield
-    left = places.reap(shared_memory)
-    assert not left, "something was left: it is cleared away now"
+    assert not places.reap(places.default_parent()), "something was left: it is cleared away now"

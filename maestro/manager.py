@@ -38,7 +38,7 @@ logger = logging.getLogger("maestro.manager")
 _ANY = '(and (a = 1) (b ~= "c") (d > 2026-01-01T00:00:00Z))'
 
 #: How long a worker may take to become a node before the manager goes on without it, in seconds.
-ENLIST = 10.0
+ENLIST = 60.0
 
 
 class ManagerPlugin(SchedulerPlugin):

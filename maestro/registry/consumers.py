@@ -71,9 +71,11 @@ def demand(state: State, call: m.Demand) -> None:
 
 
 def try_again(state: State, request: int) -> None:
-    """What a demand was waiting for has come."""
+    """Some of what a demand was waiting for has come."""
     waited = state.demands.pop(request)
     state.handles[waited.handle].demands.discard(request)
+    for name in waited.missing:
+        state.cdos[name].waiting.discard(request)
     _serve(state, request, waited.handle)
 
 
@@ -128,11 +130,7 @@ def settle_seeks(state: State) -> None:
 def resume(state: State, version: Version) -> None:
     """All parts of a version are to be had again: look anew at the demands that wait for it."""
     for request in sorted(state.cdos[version.name].waiting):
-        waited = state.demands.pop(request)
-        state.handles[waited.handle].demands.discard(request)
-        for name in waited.missing:
-            state.cdos[name].waiting.discard(request)
-        _serve(state, request, waited.handle)
+        try_again(state, request)
 
 
 #: What there is of a group that nobody offers: its members alone.

@@ -276,7 +276,7 @@ def enter(state: State, cdo: Cdo, version: Version) -> None:
     for request in waiting:
         missing = state.demands[request].missing
         missing.remove(cdo.name)
-        if not missing:
+        if not missing or version.needs:  # which it may have kept while they were leaving
             try_again(state, request)
     if version.push:
         push(state, version.requirements)

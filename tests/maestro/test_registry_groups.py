@@ -175,6 +175,27 @@ def test_a_group_of_ones_own_choice_needs_nobody_to_offer_it(pool):
     assert [pool.answer(request) for request in withdrawals] == [None, None]
 
 
+def test_a_group_that_comes_late_brings_along_what_is_leaving_with_it(pool):
+    pool.seal("p", "t0", "t", 0, HALVES, F8)
+    pool.group("p", "g0", "g", [("t0", None), ("v", "v")])
+    pool.seal("q", "t1", "t", 1, HALVES, F8)
+    pool.group("q", "g1", "g", [("t1", None)])
+    pool.group("c", "want", "mine", [("want-g", "g"), ("want-v", "v")])
+    pool.ask(m.Require, "c", "want")
+    pool.offer_group("p", "g0", {"t0": HALVES})
+    withdrawals = [pool.call(m.Withdraw, "p", "g0")]
+    pool.group("d", "also", "ours", [("also-g", "g"), ("also-v", "v")])
+    request = pool.call(m.Demand, "d", "also")
+    pool.offer_group("q", "g1", {"t1": HALVES})
+    assert set(pool.answer(request)["along"]) == {"g", "t", "v"}
+    withdrawals.append(pool.call(m.Withdraw, "q", "g1"))
+    for app, handle in (("d", "also"), ("c", "want")):
+        assert not any(each in pool.answers for each in withdrawals)
+        pool.ask(m.Demand, app, handle)
+        pool.ask(m.Received, app, handle)
+    assert [pool.answer(each) for each in withdrawals] == [None, None]
+
+
 def test_groups_of_groups(pool):
     pool.group("p", "inner", "inner", [("t", "t"), ("u", "u")])
     pool.seal("p", "v", "v")

@@ -567,7 +567,8 @@ class Cdo(Handle):
     ) -> list[Future]:
         """Have what this handle wants, or what comes along, lie with Dask's workers."""
         where = await whereabouts(self._link.ways, found)
-        for left in reversed(range(int(get_number("transfer.retries")) + 1)):
+        left = int(get_number("transfer.retries"))
+        while True:
             nodes = sorted(await self._link.call("nodes"))
             try:
                 parts, moved = await fill_parts(
@@ -576,10 +577,10 @@ class Cdo(Handle):
                 report.transfers += moved
                 return parts
             except DataLostError:  # a node died, and with it what it had fetched
-                if not left:
+                if left <= 0:
                     raise
+            left -= 1
             where = await self._again(source.name)()
-        return []
 
     async def _dispose(self) -> None:
         await super()._dispose()

@@ -90,8 +90,7 @@ class Ledger:
             while heap and not self._fits(heap[0][1], size):
                 full.append(heappop(heap))
             if not heap:
-                for taken, place in places.items():  # as if nothing had been promised
-                    self.nodes[place].used -= sizes[taken]
+                self.undo(places, sizes)
                 return self.reserve(sizes) if near else None
             _, address = heappop(heap)
             node = self.nodes[address]
@@ -127,8 +126,7 @@ class Ledger:
 
             address = min(free, key=burden, default=None)
             if address is None:
-                for other, place in found.items():  # as if nothing had been promised
-                    self.nodes[place].used -= sizes[other]
+                self.undo(found, sizes)
                 return None
             self.nodes[address].used += size
             found[rank] = address
@@ -161,8 +159,13 @@ class Ledger:
         node = self.nodes[address]
         return node.used + size <= node.limit
 
+    def undo(self, places: Mapping[int, str], sizes: Mapping[int, int]) -> None:
+        """Go back to where nothing had been promised: nobody has more room than before."""
+        for rank, node in places.items():
+            self.nodes[node].used -= sizes[rank]
+
     def release(self, node: str, size: int) -> None:
-        """Take a promise back."""
+        """Take a promise back: there is more room."""
         if node in self.nodes:
             self.nodes[node].used -= size
             self.freed = True

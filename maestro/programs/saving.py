@@ -134,7 +134,8 @@ class Saver:
         form = choose(layout, dtype, *sizes, self._compressors)
         held.document = form.metadata(words, dimensions(layout.shape, attributes))
         source = transfer.Source(held.name, found["version"], layout, dtype)
-        jobs = await self._jobs(source, found["nodes"], form, held)
+        where = transfer.Whereabouts(found["nodes"], found["instead"])
+        jobs = await self._jobs(source, where, form, held)
         await self._lanes.do(jobs)
         if not any(job.last for _, job in jobs):
             await self._commit(held)
@@ -148,19 +149,18 @@ class Saver:
         await off_loop(False, commit, archive.store, archive.identity, held.path, held.document)
 
     async def _jobs(
-        self, source: transfer.Source, nodes: Sequence[str], form: Form, held: Held
+        self, source: transfer.Source, where: transfer.Whereabouts, form: Form, held: Held
     ) -> list[tuple[str, Job]]:
         """The objects of an array, each with the node that is to write it."""
         known = await self._link.call("nodes")
-        workers = sorted(set(nodes) & set(known)) or sorted(known)
+        workers = sorted(set(where.nodes) & set(known)) or sorted(known)
         layout, archive = form.layout, self._archive
         if layout.size == 1:
-            where = workers[:1]
+            writers = workers[:1]
         else:
-            where = await off_loop(False, places, source, nodes, layout, workers)
+            writers = await off_loop(False, places, source, where.nodes, layout, workers)
         alone = layout.size == 1
         about = archive.store.url, archive.identity, self._owner, held.path, form, held.document
         return [
-            (node, Job(source, tuple(nodes), *about, (rank,), alone))
-            for rank, node in enumerate(where)
+            (node, Job(source, where, *about, (rank,), alone)) for rank, node in enumerate(writers)
         ]

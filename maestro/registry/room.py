@@ -81,8 +81,7 @@ def reserve(state: State, cdo: Cdo, sizes: dict[int, int], call: m.Offer) -> lis
         )
         if found is None:
             for place in places:
-                for rank, node in place.items():
-                    state.ledger.nodes[node].used -= sizes[rank]
+                state.ledger.undo(place, sizes)
             room = str(state.ledger) or "no node has joined: start a Dask worker"
             each = "" if call.copies == 1 else f", {call.copies} copies of each on as many nodes"
             raise PoolFullError(

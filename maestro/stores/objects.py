@@ -114,7 +114,8 @@ class ObjectStore:
 
     def write(self, key: str, *content: Bytes) -> None:
         """Put an object."""
-        whole: Any = content[0] if len(content) == 1 else b"".join(map(bytes, content))
+        several: Any = content
+        whole = content[0] if len(content) == 1 else b"".join(several)
         with explained(self.url, f"{key} cannot be written", *self._errors):
             self._api.put(self._objects, key, whole)
 

@@ -43,8 +43,8 @@ class Job:
     ----------
     source : Source
         The CDO's version.
-    nodes : tuple of str
-        The node of each of its ranks.
+    where : Whereabouts
+        Where its parts are.
     store, archive, owner : str
         URL of the store, which archive it is, and who writes there.
     path : str
@@ -60,7 +60,7 @@ class Job:
     """
 
     source: transfer.Source
-    nodes: tuple[str, ...]
+    where: transfer.Whereabouts
     store: str
     archive: str
     owner: str
@@ -127,8 +127,7 @@ async def _write(
         part = part_of(layout, rank, source.dtype, memory)
         if part.size * part.itemsize < len(memory):
             await off_loop(False, memory.fill, 0)  # what pads chunks
-        where = transfer.Whereabouts(job.nodes)
-        await transfer.fetch(ways, source, where, layout, {rank: part}, lambda _: None)
+        await transfer.fetch(ways, source, job.where, layout, {rank: part}, lambda _: None)
         await _at_desk(worker, job, array.write, rank, memory)
 
 
@@ -138,15 +137,18 @@ async def _write_in_place(
     """Write an object from where it lies in a node's memory, if it lies there as it is to."""
     order, layout, source = job.form.plain_order(rank), job.form.layout, job.source
     incoming = plan(source.distribution, layout).incoming(rank)
-    if order is None or len(incoming) != 1 or is_location(job.nodes[incoming.sources[0]]):
+    if order is None or len(incoming) != 1:
         return False
-    holder = int(incoming.sources[0])
-    node, pieces = job.nodes[holder], incoming.pieces(holder)
-    large = worth_mapping(source.distribution, source.dtype.itemsize, [holder])
+    giver = int(incoming.sources[0])
+    node, pieces = job.where.nodes[giver], incoming.pieces(giver)
+    if node is None or is_location(node):
+        return False
+    large = worth_mapping(source.distribution, source.dtype.itemsize, [giver])
     if not large or any(p.count != 1 for p in pieces) or not await ways.on_this_host([node]):
         return False
-    known = source.version, source.distribution, source.dtype, {holder: holder}
-    found = (await locate(ways, node, *known, get_seconds("transfer.silence"))).get(holder)
+    held = {giver: job.where.instead.get(giver, giver)}
+    known = source.version, source.distribution, source.dtype, held
+    found = (await locate(ways, node, *known, get_seconds("transfer.silence"))).get(giver)
     if found is None:
         return False
     memory = box_bytes(found.array, [p.source_extent for p in pieces], order)

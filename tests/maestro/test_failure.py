@@ -13,6 +13,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 
 import maestro
 from layouts import Block, Distribution, Irregular, Replicated
@@ -183,6 +184,23 @@ def test_a_replica_does_as_well(app):
     have = app.offer("t2m", TWICE.split(ARRAY), TWICE)
     kill(app, app.pool["t2m"].nodes[0])
     same(app.declare("t2m", COLUMNS).demand(timeout=300), COLUMNS)
+    have.withdraw()
+
+
+def test_a_replica_is_archived_as_well(app, tmp_path):
+    layout = Distribution((128, 16), (2, 2), (Replicated(), Block()))
+    array = np.arange(2048.0).reshape(128, 16)
+    have = app.offer("small", layout.split(array), layout)
+    victim = app.pool["small"].nodes[0]
+    kill(app, victim)
+    until(lambda: victim not in app.pool["small"].nodes)
+    with maestro.Archiver(
+        app, tmp_path / "run.zarr", '(.maestro.core.cdo.name = "small")'
+    ) as archiver:
+        archiver.wait(1, timeout=60)
+    assert np.array_equal(
+        zarr.open_array(tmp_path / "run.zarr", path="small", mode="r")[...], array
+    )
     have.withdraw()
 
 

@@ -240,7 +240,7 @@ def test_a_dask_array_of_what_a_killed_node_held(app):
 
 
 def test_what_nobody_takes_over_is_named_to_everyone_who_waits(tmp_path):
-    with pool(1, tmp_path, **{"maestro.node.heir": "0.1 s"}) as app:
+    with pool(1, tmp_path, **{"maestro.node.heir": "0 s"}) as app:
         app.offer("t2m", ROWS.split(ARRAY), ROWS)
         (victim,) = set(app.pool["t2m"].nodes)
         want = [app.declare("t2m", COLUMNS) for _ in range(3)]

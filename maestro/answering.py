@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from distributed import Status
@@ -43,12 +44,9 @@ class Answering:
 
     async def serve(self, comm: Comm, protocol: Any = None, socket: Any = False) -> Status:
         """Serve one line, until who asks closes it or it breaks."""
-        try:
-            check_protocol(protocol, "program")
-        except ProtocolError as error:
-            await comm.write({"error": to_wire(error)})
+        wire = await accept_wire(comm, socket, partial(check_protocol, protocol, "program"))
+        if wire is None:
             return Status.dont_reply
-        wire = await accept_wire(comm, socket)
         try:
             while True:
                 for word in await wire.read():

@@ -77,14 +77,15 @@ class Lines:
         self, comm: Comm, app: Any = None, protocol: Any = None, socket: Any = False
     ) -> Status:
         """Serve one line, until the app closes it or it breaks."""
-        try:
+
+        def check() -> None:
             m.check_protocol(protocol, "app")
             if not isinstance(app, str):
                 raise ProtocolError(f"app: got {app!r}, expected its name")
-        except ProtocolError as error:
-            await comm.write({"error": to_wire(error)})
+
+        wire = await accept_wire(comm, socket, check)
+        if wire is None:
             return Status.dont_reply
-        wire = await accept_wire(comm, socket)
         try:
             while True:
                 await self._take(wire, app, await wire.read())

@@ -27,7 +27,7 @@ import msgpack
 from distributed.comm.core import Comm, CommClosedError
 from distributed.comm.tcp import TCP
 
-from maestro.errors import ProtocolError
+from maestro.errors import ProtocolError, to_wire
 
 __all__ = ["Wire", "accept_wire", "is_socket", "open_wire", "wire_over"]
 
@@ -56,8 +56,13 @@ async def open_wire(comm: Comm, **opening: Any) -> tuple[Wire, Any]:
     return await wire_over(comm, isinstance(answer, dict) and bool(answer.get("socket"))), answer
 
 
-async def accept_wire(comm: Comm, socket: Any) -> Wire:
-    """The other end of it."""
+async def accept_wire(comm: Comm, socket: Any, check: Callable[[], None]) -> Wire | None:
+    """The other end of it; None if ``check`` raises a ProtocolError: who opens it is told."""
+    try:
+        check()
+    except ProtocolError as error:
+        await comm.write({"error": to_wire(error)})
+        return None
     chosen = bool(socket) and is_socket(comm)
     await comm.write({"socket": chosen})
     return await wire_over(comm, chosen)

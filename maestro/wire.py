@@ -224,8 +224,7 @@ class _SocketWire(Wire, asyncio.Protocol):
             self._loop.call_soon(self._write)
 
     async def hear(self, take: Callable[[Iterator[Any]], None]) -> None:
-        take(self._take(b"".join(self._came)))
-        self._came, self._ahead = [], 0
+        take(self._take(self._taken()))
         if not self._over:
             self._taker, self._awaited = take, self._loop.create_future()
             try:
@@ -243,6 +242,10 @@ class _SocketWire(Wire, asyncio.Protocol):
                 self._awaited = None
         if not self._came:
             raise CommClosedError("the line is closed")
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """All that has come; more may come again."""
         if self._ahead > AHEAD:
             self._transport.resume_reading()
         batch, self._came, self._ahead = b"".join(self._came), [], 0

@@ -79,6 +79,26 @@ def test_what_is_said_at_once_goes_together():
     asyncio.run(main())
 
 
+def test_who_hears_late_hears_all():
+    """As much has come by then as is let in."""
+
+    async def main():
+        async with ends() as (one, other):
+            came = []
+            for number in range(40):
+                one.send(number, bytes(100_000))
+            while other._transport.is_reading():
+                await asyncio.sleep(0)
+            hearing = asyncio.create_task(other.hear(came.extend))
+            async with asyncio.timeout(120):
+                while len(came) < 40:
+                    await asyncio.sleep(0.001)
+            assert [number for number, _ in came] == list(range(40))
+            hearing.cancel()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("socket", [True, False])
 def test_who_can_always_take_more_hears_all(socket):
     async def main():

@@ -192,14 +192,17 @@ def test_what_the_manager_knows_of_those_who_are_gone(app):
     assert row["seconds"] > 0
 
 
-def metrics(address):
-    """The metrics of an endpoint that begin with maestro, by name and labels."""
+def metrics(address, of):
+    """The metrics of an endpoint that begin with maestro, of one manager or node, by name and labels.
+
+    Its process may have others: what a pool of another test has not given up yet.
+    """
     with urlopen(f"http://{address}/metrics", timeout=120) as answer:
         text = answer.read().decode()
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name.startswith("maestro"):
+            if sample.name.startswith("maestro") and sample.labels["address"] == of:
                 labels = sorted(sample.labels.items())
                 values = (value for label, value in labels if label != "address")
                 found[sample.name, *values] = sample.value
@@ -221,11 +224,11 @@ def endpoints(client):
 def test_prometheus(cluster):
     with maestro.connect(cluster, component="test") as app:
         manager, nodes = endpoints(app.client)
-        before = metrics(manager)
+        before = metrics(manager, app.address)
         app.offer("t2m", ROWS.split(ARRAY), ROWS)
         app.demand("t2m")
         app.subscribe("(step > 6)")
-        now = metrics(manager)
+        now = metrics(manager, app.address)
         assert now["maestro_manager_apps",] == 1
         assert now["maestro_manager_subscriptions",] == 1
         assert now["maestro_manager_cdos", "pooled"] == 1
@@ -233,7 +236,7 @@ def test_prometheus(cluster):
         used = {name: now["maestro_manager_node_used_bytes", name] for name in nodes}
         assert sum(used.values()) == ARRAY.nbytes
         for name, at in nodes.items():
-            of_node = metrics(at)
+            of_node = metrics(at, name)
             assert of_node["maestro_node_held_bytes",] == used[name]
             assert of_node["maestro_node_limit_bytes",] == app.pool.nodes[name]["limit"]
             assert of_node["maestro_node_parts",] == app.pool["t2m"].nodes.count(name)

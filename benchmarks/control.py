@@ -27,7 +27,7 @@ from events import limits, timings
 from measure import Timing, machine, table
 
 from layouts import Distribution, plan
-from maestro.transfer import shares
+from maestro.transport.transfer import shares
 
 WARM = 0.1  # of the rounds, those that are not yet
 

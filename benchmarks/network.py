@@ -45,7 +45,7 @@ from measure import Timing, in_units, machine, table
 from layouts import Block, Distribution
 from maestro import connect as join
 from maestro.config import get_bytes
-from maestro.transfer import Source, Whereabouts, fetch
+from maestro.transport.transfer import Source, Whereabouts, fetch
 
 SPAWN = multiprocessing.get_context("spawn")
 SIZES = [1 << power for power in range(18, 27, 2)]

@@ -1,7 +1,10 @@
 from . import contact, errors, events, schemas, selectors
-from .app import App, connect
+from .apps.app import App, connect
+from .apps.cdo import Cdo
+from .apps.group import Group
+from .apps.subscription import Subscription
+from .apps.telemetry import Telemetry
 from .attributes import Attributes
-from .cdo import Cdo
 from .errors import (
     AlreadyOfferedError,
     DataLostError,
@@ -20,16 +23,13 @@ from .errors import (
     StoreExistsError,
 )
 from .events import Event
-from .group import Group
-from .matches import Match
 from .pool import Entry, Pool
 from .programs.archiver import Archiver
 from .programs.librarian import Librarian
 from .report import Report, Transfer
 from .selectors import Selector
-from .subscription import Subscription
-from .telemetry import Telemetry
-from .trigger import Trigger
+from .triggers.matches import Match
+from .triggers.trigger import Trigger
 
 __all__ = [
     "AlreadyOfferedError",

@@ -10,9 +10,9 @@
      |<----------------------------------------------------  number, value, error  |
      |<-----------------------------------------  None, subscription, its events   |
 
-After the first message of each side, all are of `maestro.wire`. A call whose number is None is not
-answered. ``first`` is another call, its word with its fields, that is made before; if it is
-refused, that is the answer. An app that has joined is gone with its line.
+After the first message of each side, all are of `maestro.transport.wire`. A call whose number is
+None is not answered. ``first`` is another call, its word with its fields, that is made before; if
+it is refused, that is the answer. An app that has joined is gone with its line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from distributed.comm.core import Comm
 
 from maestro import messages as m
 from maestro.errors import MaestroError, ProtocolError, to_wire
-from maestro.wire import Wire, accept_wire
+from maestro.transport.wire import Wire, accept_wire
 
 __all__ = ["Lines"]
 

@@ -24,10 +24,10 @@ from maestro.errors import MaestroError
 from maestro.lines import Lines
 from maestro.locations import is_location, is_owned
 from maestro.metrics import COLLECTOR
-from maestro.node import NodePlugin, clear_away
+from maestro.nodes.node import NodePlugin, clear_away
 from maestro.registry import Registry
+from maestro.registry.subscriptions import Subscriptions
 from maestro.selectors import Selector
-from maestro.subscriptions import Subscriptions
 
 __all__ = ["ManagerPlugin"]
 

@@ -262,7 +262,7 @@ class Dispose(_HandleCall):
 
 @dataclass(frozen=True)
 class Subscribe(Call):
-    """Be told of events; see `maestro.subscriptions.Subscriptions.subscribe`."""
+    """Be told of events; see `maestro.registry.subscriptions.Subscriptions.subscribe`."""
 
     subscription: str
     selector: str | None

@@ -18,7 +18,7 @@ from maestro.report import WAYS
 
 if TYPE_CHECKING:
     from maestro.manager import Manager
-    from maestro.node import Node
+    from maestro.nodes.node import Node
 
 __all__ = ["COLLECTOR", "Collector"]
 

@@ -10,7 +10,7 @@ import gc
 from distributed import Scheduler, Worker
 
 from maestro.manager import ManagerPlugin
-from maestro.node import NodePlugin
+from maestro.nodes.node import NodePlugin
 
 __all__ = ["dask_setup", "keep_modules_from_collection"]
 

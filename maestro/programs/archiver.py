@@ -22,18 +22,18 @@ from types import TracebackType
 from typing import Any, cast
 from uuid import uuid4
 
-from maestro.app import App
-from maestro.cdo import Cdo
+from maestro.apps.app import App
+from maestro.apps.cdo import Cdo
+from maestro.apps.subscription import Subscription
 from maestro.config import get_seconds
 from maestro.errors import DataLostError, MaestroError, PoolTimeoutError, StoreError
-from maestro.offload import off_loop
 from maestro.pool import Pool
 from maestro.programs.saving import Held, Saver
 from maestro.programs.telling import Told
 from maestro.selectors import Selector
 from maestro.stores.archive import Archive
 from maestro.stores.writing import claim
-from maestro.subscription import Subscription
+from maestro.transport.offload import off_loop
 
 __all__ = ["Archiver"]
 

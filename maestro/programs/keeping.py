@@ -8,10 +8,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from maestro.app import App
-from maestro.cdo import Cdo
+from maestro.apps.app import App
+from maestro.apps.cdo import Cdo
+from maestro.apps.subscription import Subscription
 from maestro.errors import PoolLostError
-from maestro.subscription import Subscription
 
 __all__ = ["KeepAlive", "offered"]
 

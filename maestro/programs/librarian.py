@@ -15,11 +15,10 @@ import numpy as np
 
 from layouts import Distribution
 from layouts.orders import Order
-from maestro.app import App
-from maestro.cdo import Cdo
+from maestro.apps.app import App
+from maestro.apps.cdo import Cdo
 from maestro.errors import InconsistentError, StoreError
 from maestro.locations import Location
-from maestro.offload import off_loop
 from maestro.schemas.core import core_attributes
 from maestro.selectors import Selector
 from maestro.stores.datasets import is_file, variables
@@ -27,6 +26,7 @@ from maestro.stores.naming import OURS, Origin, original_attributes
 from maestro.stores.staging import Stored
 from maestro.stores.store import Store, open_store
 from maestro.stores.stored import META, StoredArray
+from maestro.transport.offload import off_loop
 
 __all__ = ["Holding", "Librarian"]
 

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from maestro.app import App
+from maestro.apps.app import App
 from maestro.events import Event, checked_kinds
 from maestro.programs.rows import Row, cell, shown_cell, table
 from maestro.selectors import Selector

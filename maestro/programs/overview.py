@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from maestro.app import App
+from maestro.apps.app import App
 from maestro.events import Event
 from maestro.pool import Pool
 from maestro.programs.rows import console, show

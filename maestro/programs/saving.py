@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 from layouts import Distribution
-from maestro import transfer
+from maestro.apps.cdo import Cdo
+from maestro.apps.link import Link
+from maestro.apps.subscription import Subscription
 from maestro.attributes import plain
-from maestro.cdo import Cdo
 from maestro.config import get_bytes
-from maestro.link import Link
 from maestro.messages import dtype_from_wire
-from maestro.offload import off_loop
 from maestro.stores.archive import Archive, commit
 from maestro.stores.form import Form, choose
 from maestro.stores.lanes import Lanes
 from maestro.stores.naming import Origin, dimensions, to_attributes
 from maestro.stores.writing import Job
-from maestro.subscription import Subscription
-from maestro.tasks import places
+from maestro.transport import transfer
+from maestro.transport.offload import off_loop
+from maestro.transport.tasks import places
 
 __all__ = ["Held", "Saver"]
 

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from maestro.app import App
+from maestro.apps.app import App
+from maestro.apps.subscription import Subscription
 from maestro.config import get_seconds
 from maestro.errors import LifecycleError
-from maestro.subscription import Subscription
 
 __all__ = ["Told"]
 

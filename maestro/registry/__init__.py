@@ -36,8 +36,8 @@ from maestro.registry import (
 )
 from maestro.registry.endings import take_out
 from maestro.registry.state import State
-from maestro.subscriptions import Ready
-from maestro.versions import Stage, Version
+from maestro.registry.subscriptions import Ready
+from maestro.registry.versions import Stage, Version
 
 __all__ = ["Registry"]
 

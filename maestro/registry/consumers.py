@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from maestro import messages as m
-from maestro.catalogue import Cdo, Handle
 from maestro.errors import DataLostError
+from maestro.registry.catalogue import Cdo, Handle
 from maestro.registry.endings import drop_requirement
 from maestro.registry.needs import find
 from maestro.registry.state import Demand, State
 from maestro.registry.telling import tell
-from maestro.versions import Version
+from maestro.registry.versions import Version
 
 __all__ = [
     "demand",

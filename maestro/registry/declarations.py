@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from maestro import messages as m
-from maestro.catalogue import Cdo, Handle, Spread
 from maestro.errors import InconsistentError, LifecycleError, MaestroError
+from maestro.registry.catalogue import Cdo, Handle, Spread
 from maestro.registry.endings import drop_requirement, forget_handle
 from maestro.registry.needs import check_acyclic
 from maestro.registry.state import State

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from maestro import messages as m
-from maestro.catalogue import Cdo
 from maestro.errors import DataLostError, MaestroError, PoolLostError
+from maestro.registry.catalogue import Cdo
 from maestro.registry.needs import let_go, unbind
 from maestro.registry.state import State
 from maestro.registry.telling import tell
-from maestro.versions import Batch, Stage, Version
+from maestro.registry.versions import Batch, Stage, Version
 
 __all__ = [
     "cancel_withdrawals",

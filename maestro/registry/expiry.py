@@ -11,7 +11,7 @@ from maestro.registry.endings import forget_batch, give_up_demand, take_out
 from maestro.registry.needs import bind
 from maestro.registry.producers import enter, offer, offer_group
 from maestro.registry.state import State
-from maestro.versions import Batch, Stage, Version
+from maestro.registry.versions import Batch, Stage, Version
 
 __all__ = ["expired"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from maestro import messages as m
-from maestro.catalogue import Cdo
 from maestro.errors import LifecycleError, PoolLostError
+from maestro.registry.catalogue import Cdo
 from maestro.registry.endings import (
     cancel_withdrawals,
     drop_requirement,
@@ -15,7 +15,7 @@ from maestro.registry.endings import (
 )
 from maestro.registry.state import State
 from maestro.registry.telling import tell_of_app
-from maestro.versions import Stage, Version
+from maestro.registry.versions import Stage, Version
 
 __all__ = ["app_lost", "join", "leave", "line_lost"]
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from maestro.catalogue import Cdo
 from maestro.errors import InconsistentError
+from maestro.registry.catalogue import Cdo
 from maestro.registry.state import State
-from maestro.versions import Stage, Version
+from maestro.registry.versions import Stage, Version
 
 __all__ = ["bind", "check_acyclic", "find", "let_go", "unbind"]
 

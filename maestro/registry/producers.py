@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any
 
 from maestro import messages as m
-from maestro.catalogue import Cdo, Handle, Spread, ranks_spoken_for, unite
 from maestro.errors import (
     AlreadyOfferedError,
     DataLostError,
@@ -17,13 +16,14 @@ from maestro.errors import (
     ProtocolError,
 )
 from maestro.locations import is_location
+from maestro.registry.catalogue import Cdo, Handle, Spread, ranks_spoken_for, unite
 from maestro.registry.consumers import push, try_again
 from maestro.registry.endings import empty, take_out
 from maestro.registry.needs import bind, let_go
 from maestro.registry.room import as_given, let_others_go_first, part_sizes, reserve, served, wait
 from maestro.registry.state import State
 from maestro.registry.telling import tell
-from maestro.versions import Batch, Slot, Stage, Version
+from maestro.registry.versions import Batch, Slot, Stage, Version
 
 __all__ = ["abort", "enter", "offer", "offer_group", "stored", "withdraw"]
 

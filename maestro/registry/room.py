@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from maestro import messages as m
-from maestro.catalogue import Cdo, Handle, ranks_spoken_for
 from maestro.errors import PoolFullError
 from maestro.locations import is_location
+from maestro.registry.catalogue import Cdo, Handle, ranks_spoken_for
 from maestro.registry.state import State, Waiting
-from maestro.versions import Stage
+from maestro.registry.versions import Stage
 
 __all__ = ["as_given", "let_others_go_first", "part_sizes", "reserve", "served", "wait"]
 

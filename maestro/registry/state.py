@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maestro import messages as m
-from maestro.bulletin import Bulletin
-from maestro.catalogue import Cdo, Handle
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
-from maestro.placement import Ledger
-from maestro.subscriptions import Subscriptions
-from maestro.traffic import Traffic
-from maestro.versions import Batch, Version
+from maestro.registry.bulletin import Bulletin
+from maestro.registry.catalogue import Cdo, Handle
+from maestro.registry.placement import Ledger
+from maestro.registry.subscriptions import Subscriptions
+from maestro.registry.traffic import Traffic
+from maestro.registry.versions import Batch, Version
 
 __all__ = ["Demand", "Estate", "State", "Waiting"]
 

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from distributed import as_completed
 
+from maestro.apps.link import Link
 from maestro.errors import DataLostError, from_wire
-from maestro.link import Link
 from maestro.stores.writing import Job, written
 
 __all__ = ["Lanes"]

@@ -17,17 +17,17 @@ from distributed import Client
 from layouts import Distribution, Tiled, convert
 from layouts.orders import in_order
 from layouts.tiled import AnyArray
-from maestro import transfer
+from maestro.apps.offering import Offering
 from maestro.locations import Location
 from maestro.messages import dtype_to_wire
-from maestro.offering import Offering
-from maestro.offload import off_loop
-from maestro.payload import as_bytes
 from maestro.stores.form import choose
 from maestro.stores.naming import node_name, to_json
 from maestro.stores.store import Store, open_store
 from maestro.stores.stored import META, StoredArray
-from maestro.ways import Ways
+from maestro.transport import transfer
+from maestro.transport.offload import off_loop
+from maestro.transport.payload import as_bytes
+from maestro.transport.ways import Ways
 
 __all__ = ["Lodged"]
 

@@ -23,10 +23,10 @@ from layouts.orders import slowest_first
 from layouts.tiled import AnyArray, move
 from maestro.errors import StoreError
 from maestro.locations import Location
-from maestro.payload import as_part, box_bytes
 from maestro.stores.datasets import Variable, is_file
 from maestro.stores.store import open_store
 from maestro.stores.stored import StoredArray
+from maestro.transport.payload import as_part, box_bytes
 
 __all__ = ["Readable", "fill", "located"]
 

@@ -17,13 +17,13 @@ import numpy as np
 from distributed import Client, Worker
 
 from layouts import Distribution
-from maestro import transfer
-from maestro.bringing import Delivery
-from maestro.lanes import so_many
 from maestro.locations import Location
-from maestro.network import terms
-from maestro.tasks import all_done, on_worker
-from maestro.ways import Ways
+from maestro.transport import transfer
+from maestro.transport.bringing import Delivery
+from maestro.transport.lanes import so_many
+from maestro.transport.network import terms
+from maestro.transport.tasks import all_done, on_worker
+from maestro.transport.ways import Ways
 
 __all__ = ["Stored"]
 

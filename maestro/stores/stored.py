@@ -22,9 +22,9 @@ from layouts.orders import Order
 from layouts.tiled import AnyArray
 from maestro.errors import StoreError
 from maestro.messages import dtype_from_wire
-from maestro.payload import as_part
 from maestro.stores.form import Form
 from maestro.stores.store import Store, explained
+from maestro.transport.payload import as_part
 
 __all__ = ["META", "StoredArray", "part_of"]
 

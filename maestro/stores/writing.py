@@ -15,19 +15,19 @@ from typing import Any
 from distributed import Worker
 
 from layouts import plan
-from maestro import transfer
 from maestro.config import get_seconds
 from maestro.errors import MaestroError, StoreError, to_wire
 from maestro.locations import is_location
-from maestro.offload import off_loop
-from maestro.onhost import is_there, locate, worth_mapping
-from maestro.payload import box_bytes
 from maestro.stores.archive import commit
 from maestro.stores.form import Form
 from maestro.stores.store import open_store
 from maestro.stores.stored import StoredArray, part_of
-from maestro.tasks import on_worker
-from maestro.ways import Ways
+from maestro.transport import transfer
+from maestro.transport.offload import off_loop
+from maestro.transport.onhost import is_there, locate, worth_mapping
+from maestro.transport.payload import box_bytes
+from maestro.transport.tasks import on_worker
+from maestro.transport.ways import Ways
 
 __all__ = ["Job", "claim", "written"]
 

@@ -15,5 +15,7 @@ NODES = {"distributed.worker.multiprocessing-method": "forkserver"}
 
 def load():
     """Have it loaded; Dask's own wish comes too late then."""
-    FORKSERVER.set_forkserver_preload(["maestro.app", "maestro.node", "maestro.fetching"])
+    FORKSERVER.set_forkserver_preload(
+        ["maestro.apps.app", "maestro.nodes.node", "maestro.transport.fetching"]
+    )
     forkserver.ensure_running()

@@ -8,7 +8,7 @@ from layouts import Distribution
 from maestro import messages as m
 from maestro.registry import Registry
 from maestro.registry.needs import find
-from maestro.versions import Stage
+from maestro.registry.versions import Stage
 
 WHOLE = Distribution((8,))
 HALVES = Distribution((8,), (2,))

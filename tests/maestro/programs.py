@@ -54,7 +54,7 @@ def offer_and_hang(address, layout, rank, results, name="t2m"):
 
 def offer_after_seal_and_die(address, layout, rank, results, name="t2m"):
     """Announce one rank, and die in the middle of the offer: some of it is on its node."""
-    from maestro import transfer
+    from maestro.transport import transfer
 
     async def die(*args):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -75,7 +75,7 @@ def require_and_hang(address, results, name="t2m"):
 
 def demand_slowly_and_hang(address, layout, results, name="t2m"):
     """Take the first bytes of a demand, and no more, until killed."""
-    from maestro import pulling
+    from maestro.transport import pulling
 
     place = pulling.unpack
 
@@ -93,7 +93,7 @@ def demand_slowly_and_hang(address, layout, results, name="t2m"):
 
 def offer_slowly_and_hang(address, layout, results, name="t2m"):
     """Bring the first bytes of an offer, and no more, until killed."""
-    from maestro import bringing
+    from maestro.transport import bringing
 
     to_send, sent = bringing.to_send, []
 
@@ -113,7 +113,7 @@ def offer_slowly_and_hang(address, layout, results, name="t2m"):
 
 def map_and_hang(address, layout, results, name, call):
     """Offer or demand by mapping, and stop after the first copy, until killed."""
-    from maestro import onhost
+    from maestro.transport import onhost
 
     move = onhost.move if call == "demand" else onhost.kernels.move
 

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from maestro import messages as m
-from maestro.wire import wire_over
+from maestro.transport.wire import wire_over
 
 
 class Say:

@@ -11,8 +11,8 @@ import pytest
 import maestro
 from layouts import Block, Cyclic, Distribution, Replicated
 from maestro import messages as m
-from maestro import transfer
 from maestro.programs.keeping import KeepAlive
+from maestro.transport import transfer
 from tests.maestro.conftest import check
 from tests.maestro.waiting import in_thread, until
 

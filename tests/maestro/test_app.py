@@ -134,7 +134,7 @@ def test_what_could_not_be_fetched_is_still_required(app, monkeypatch):
         raise maestro.DataLostError("a line that is cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr("maestro.transfer.fetch", fail)
+        patch.setattr("maestro.transport.transfer.fetch", fail)
         with pytest.raises(maestro.DataLostError, match="a line that is cut"):
             want.demand()
     assert want.state == "required"

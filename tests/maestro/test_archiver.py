@@ -20,8 +20,8 @@ from distributed import Client
 import maestro
 import maestro.stores
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Replicated
-from maestro import transfer
 from maestro.stores.stored import StoredArray
+from maestro.transport import transfer
 from tests.maestro.conftest import check
 from tests.maestro.programs import archive
 from tests.maestro.stores.s3 import s3_server

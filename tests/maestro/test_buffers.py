@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maestro.buffers import SMALLEST, Buffers
+from maestro.transport.buffers import SMALLEST, Buffers
 
 LIMIT = 1 << 16
 

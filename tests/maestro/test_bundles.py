@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import maestro
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Replicated, Tiled
-from maestro import small
-from maestro.ends import AT_ONCE
+from maestro.transport import small
+from maestro.transport.ends import AT_ONCE
 from tests.maestro.conftest import check
 
 SHAPE = (7, 5)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maestro.conditions import Condition, Joining
 from maestro.errors import SelectorError
+from maestro.triggers.conditions import Condition, Joining
 
 U, V = '(name = "u")', '(name = "v")'
 

@@ -10,7 +10,7 @@ import pytest
 import maestro
 from layouts import Distribution, Tiled
 from layouts.orders import in_order
-from maestro import onhost
+from maestro.transport import onhost
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.test_onhost import _paths, pool

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maestro.eventlog import EventLog
 from maestro.events import CDO_KINDS, KINDS, Event, checked_kinds, pack, unpack
+from maestro.registry.eventlog import EventLog
 
 WORDS = st.text(max_size=5)
 PLAIN = st.recursive(

@@ -285,8 +285,8 @@ def test_polls_and_waits_together_give_every_event_once(app):
 
 def test_more_events_than_one_message_has(app, monkeypatch):
     monkeypatch.setattr("maestro.messages.BATCH", 3)
-    monkeypatch.setattr("maestro.subscription.BATCH", 3)
-    monkeypatch.setattr("maestro.app.BATCH", 3)
+    monkeypatch.setattr("maestro.apps.subscription.BATCH", 3)
+    monkeypatch.setattr("maestro.apps.app.BATCH", 3)
     listener = app.subscribe(kinds="offer")
     for number in range(10):
         app.offer(f"t{number}")

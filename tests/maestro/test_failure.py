@@ -17,7 +17,7 @@ import zarr
 
 import maestro
 from layouts import Block, Distribution, Irregular, Replicated
-from maestro import onhost, pulling
+from maestro.transport import onhost, pulling
 from tests.maestro import forking, programs
 from tests.maestro.conftest import check
 from tests.maestro.test_onhost import pool

@@ -10,7 +10,7 @@ import numpy as np
 from layouts import Distribution
 from maestro.arena import Mappings, Recycler
 from maestro.arena.mappings import resident
-from maestro.footprint import Footprint
+from maestro.nodes.footprint import Footprint
 from tests.maestro.test_onhost import pool
 
 LIMIT = 1_000_000_000

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import maestro
 from layouts import Block, BlockCyclic, Distribution, Tiled
 from layouts.orders import in_order
-from maestro import onhost
+from maestro.transport import onhost
 from tests.layouts import strategies
 from tests.maestro import programs
 from tests.maestro.conftest import check
@@ -78,8 +78,8 @@ def results():
 
 
 def test_no_byte_is_sent(app, monkeypatch):
-    monkeypatch.setattr("maestro.network.bring", None)
-    monkeypatch.setattr("maestro.network.pull", None)
+    monkeypatch.setattr("maestro.transport.network.bring", None)
+    monkeypatch.setattr("maestro.transport.network.pull", None)
     have = app.offer("t2m", ROWS.split(ARRAY), ROWS)
     want = app.declare("t2m", COLUMNS)
     for part, wanted in zip(want.demand(timeout=60), COLUMNS.split(ARRAY), strict=True):
@@ -112,7 +112,7 @@ def test_who_is_told_so_maps_nothing(app):
 
 
 def test_who_cannot_see_the_memory_gets_messages(app, monkeypatch):
-    monkeypatch.setattr("maestro.ways.is_same_host", lambda *_: False)
+    monkeypatch.setattr("maestro.transport.ways.is_same_host", lambda *_: False)
     with maestro.connect(app.address) as other:
         assert not other._link.ways._proven
         have = other.offer("apart", ARRAY)

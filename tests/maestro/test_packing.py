@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from layouts import Distribution, plan
 from layouts.orders import in_order
-from maestro.packing import as_it_lies, messages, nbytes, pack, unpack
+from maestro.transport.packing import as_it_lies, messages, nbytes, pack, unpack
 from tests.layouts import naive, strategies
 
 DTYPES = ["u1", ">i2", "f4", "c16", "S3", [("a", "u1"), ("b", "f8")]]

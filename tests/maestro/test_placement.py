@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maestro.placement import Ledger
+from maestro.registry.placement import Ledger
 
 NODES = "abc"
 ledgers = st.lists(st.tuples(st.sampled_from(NODES), st.integers(0, 20)), max_size=4)

@@ -13,7 +13,7 @@ from distributed import LocalCluster
 import maestro
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated
 from layouts.orders import in_order
-from maestro.payload import as_part
+from maestro.transport.payload import as_part
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.waiting import in_thread, until

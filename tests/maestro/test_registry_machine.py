@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from maestro import messages as m
+from maestro.apps.lifecycle import TURNS
 from maestro.errors import DataLostError, InconsistentError
-from maestro.lifecycle import TURNS
 from maestro.registry.needs import find
-from maestro.versions import Stage
+from maestro.registry.versions import Stage
 from tests.maestro.pools import F8, HALVES, Pool
 
 #: Names that may be offered as groups; the others have data.

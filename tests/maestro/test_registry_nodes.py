@@ -12,7 +12,7 @@ from layouts import Block, Distribution, Replicated
 from maestro import messages as m
 from maestro.errors import DataLostError, PoolFullError, PoolTimeoutError
 from maestro.registry.room import OVERTAKINGS
-from maestro.versions import Stage
+from maestro.registry.versions import Stage
 from tests.maestro.pools import F8, HALVES, WHOLE, Pool
 from tests.maestro.test_registry_machine import LIMIT, Machine
 

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from layouts import Block, BlockCyclic, Distribution, Irregular, Replicated, Tiled
+from maestro.apps.schemafiles import load_schemas
 from maestro.errors import SchemaError
-from maestro.schemafiles import load_schemas
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes, core_schema
 from maestro.schemas.reading import LONGEST, parse_schema

@@ -12,7 +12,7 @@ import pytest
 import maestro
 from layouts import Distribution
 from maestro import messages as m
-from maestro.schemafiles import schemas_of
+from maestro.apps.schemafiles import schemas_of
 from maestro.schemas.reading import parse_schema
 from tests.maestro.conftest import check
 

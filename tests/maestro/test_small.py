@@ -7,11 +7,11 @@ import pytest
 
 import maestro
 from layouts import Block, Cyclic, Distribution, Replicated, Tiled
-from maestro import fetching, small
-from maestro.ends import AT_ONCE
 from maestro.errors import MaestroError, ProtocolError, from_wire
 from maestro.messages import PROTOCOL
-from maestro.wire import open_wire
+from maestro.transport import fetching, small
+from maestro.transport.ends import AT_ONCE
+from maestro.transport.wire import open_wire
 
 LAYOUTS = [
     Distribution((5, 7)),

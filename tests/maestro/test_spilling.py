@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import maestro
 from layouts import Distribution
-from maestro import onhost
 from maestro.arena import Arena
-from maestro.bringing import Delivery
 from maestro.errors import PoolFullError
-from maestro.holdings import Arrival, Holdings
-from maestro.spilling import Spill
+from maestro.nodes.holdings import Arrival, Holdings
+from maestro.nodes.spilling import Spill
+from maestro.transport import onhost
+from maestro.transport.bringing import Delivery
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.test_onhost import pool
@@ -169,7 +169,9 @@ def test_a_disk_with_less_room_than_was_thought(room, monkeypatch):
 def test_a_disk_that_fails_while_it_is_written_to(room, monkeypatch):
     room.bring(0, 4 * PAGE)
     with monkeypatch.context() as patch:
-        patch.setattr("maestro.spilling._copy", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
+        patch.setattr(
+            "maestro.nodes.spilling._copy", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO"))
+        )
         with pytest.raises(OSError, match="EIO"):
             room.bring(1, 2 * PAGE)
     assert room.on_disk() == set()

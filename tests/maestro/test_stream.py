@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 from layouts import Block, Distribution, TiledArray, plan
 from layouts.orders import in_order, slowest_first
-from maestro import transfer
 from maestro.errors import DataLostError, PoolTimeoutError, ProtocolError
-from maestro.node import Node
-from maestro.ways import Ways
+from maestro.nodes.node import Node
+from maestro.transport import transfer
+from maestro.transport.ways import Ways
 from tests.layouts import naive, strategies
 from tests.maestro.relay import Relay
 
@@ -239,7 +239,7 @@ def test_a_slow_reader_has_no_more_under_way_than_its_credit():
 
 def words(credit=2, **changes):
     """A request for everything, as a message."""
-    from maestro.pulling import Request
+    from maestro.transport.pulling import Request
 
     way = plan(SOURCE.distribution, TARGET)
     (share,) = transfer.shares(way, 8, ["n"] * 4, range(TARGET.size))
@@ -447,9 +447,9 @@ def test_a_delivery_that_is_none_is_answered_so():
 
 
 def test_frames_of_another_size_are_refused():
-    from maestro.bringing import Delivery
-    from maestro.ends import listen
-    from maestro.frames import to_send
+    from maestro.transport.bringing import Delivery
+    from maestro.transport.ends import listen
+    from maestro.transport.frames import to_send
 
     async def main():
         async with stage(**SMALL) as on:

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from maestro.errors import LifecycleError, SelectorError
 from maestro.events import CDO_KINDS, KINDS
+from maestro.registry.subscriptions import Ready, Released, Subscriptions
 from maestro.selectors import Selector
-from maestro.subscriptions import Ready, Released, Subscriptions
 from tests.maestro.test_selectors import naive
 
 OFFERED = {"step": 6, "name": "t2m"}

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import maestro
 from layouts import Distribution
 from maestro import messages as m
+from maestro.apps.telemetry import MOST, OTHERS, Telemetry
 from maestro.errors import ProtocolError
 from maestro.metrics import COLLECTOR
+from maestro.registry.traffic import Traffic
 from maestro.report import MOVED, WAYS, Report, Transfer
-from maestro.telemetry import MOST, OTHERS, Telemetry
-from maestro.traffic import Traffic
 from tests.maestro.conftest import check
 from tests.maestro.waiting import until
 
@@ -193,7 +193,7 @@ def test_what_the_manager_knows_of_those_who_are_gone(app):
 
 
 def metrics(address, of):
-    """The metrics of an endpoint that begin with maestro, of one manager or node, by name and labels.
+    """What an endpoint says of one manager or node, by name and labels.
 
     Its process may have others: what a pool of another test has not given up yet.
     """

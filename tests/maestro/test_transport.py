@@ -18,7 +18,7 @@ from distributed import LocalCluster
 
 import maestro
 from layouts import Block, BlockCyclic, Distribution, plan
-from maestro import pulling
+from maestro.transport import pulling
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.test_processes import SPAWN, doomed, kill

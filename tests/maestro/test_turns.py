@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maestro.ahead import Ahead
+from maestro.apps.ahead import Ahead
 
 
 @settings(max_examples=200, deadline=None)

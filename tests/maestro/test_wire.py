@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maestro.errors import ProtocolError
-from maestro.wire import is_socket, wire_over
+from maestro.transport.wire import is_socket, wire_over
 from tests.maestro.test_fuzz import PLAIN
 
 

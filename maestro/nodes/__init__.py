@@ -1,0 +1,1 @@
+"""What holds the parts: a plugin in each of Dask's workers."""

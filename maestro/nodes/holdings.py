@@ -1,0 +1,483 @@
+"""What one node holds: parts, in the arena, in its own memory or on disk, and those on their way.
+
+No Dask and no events here: `maestro.nodes.node` lets programs at it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from threading import Lock
+from types import TracebackType
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layouts import Distribution
+from layouts.tiled import AnyArray
+from maestro.arena import Arena, Mappings, Segment
+from maestro.errors import PoolFullError
+from maestro.nodes.spilling import Spill
+from maestro.transport.bringing import Delivery
+from maestro.transport.payload import as_part, element
+
+__all__ = ["Arrival", "Holdings", "Part"]
+
+logger = logging.getLogger("maestro.node")
+
+Home: TypeAlias = Segment | NDArray[np.uint8]
+Key: TypeAlias = tuple[int, int]  # version and rank
+
+#: Versions of dead producers that are remembered, for something of them may still be on its way.
+REMEMBERED = 4096
+
+
+@dataclass
+class Part:
+    """One rank's bytes of one version.
+
+    Attributes
+    ----------
+    home : Segment or uint8 array
+        Where they are: in the arena or on disk, or in the node's own memory.
+    """
+
+    distribution: Distribution
+    rank: int
+    itemsize: int
+    home: Home
+    mappings: Mappings
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, what pads tiles included."""
+        return self.distribution.local_size(self.rank) * self.itemsize
+
+    @cached_property
+    def memory(self) -> NDArray[np.uint8]:
+        """The bytes."""
+        if isinstance(self.home, Segment):
+            return self.mappings.attach(self.home.path, self.nbytes)
+        return self.home
+
+    @cached_property
+    def array(self) -> AnyArray:
+        """The bytes as the rank's part."""
+        layout = self.distribution
+        shape = layout.local_shape(self.rank)
+        part: AnyArray = as_part(self.memory, shape, element(self.itemsize), layout.order)
+        return part
+
+
+class Holdings:
+    """The parts of one node.
+
+    Parameters
+    ----------
+    arena : Arena
+        Memory that programs of this host map.
+    map_from : int
+        Bytes from which on a part is kept there. What is smaller, or does not fit there, is in the
+        node's own memory.
+    spill : Spill, optional
+        Where parts go for which there is no memory, those that were used the longest ago first.
+
+    Attributes
+    ----------
+    parts : dict
+        Parts by version and rank.
+    arriving : dict
+        Those that are on their way.
+    lent : dict
+        By path, segments that programs of this host have as memory of their own; they may be parts
+        as well.
+    own : int
+        Bytes of the parts in the node's own memory.
+    mappings : Mappings
+        What of the parts this process has mapped.
+    """
+
+    def __init__(self, arena: Arena, map_from: int, spill: Spill | None = None) -> None:
+        self.arena, self.map_from, self.spill = arena, map_from, spill
+        self.parts: dict[Key, Part] = {}
+        self.arriving: dict[Key, Arrival] = {}
+        self.lent: dict[str, Segment] = {}
+        self.own = 0
+        self.mappings = Mappings(limit=0)
+        self._tainted: set[str] = set()
+        self._dead: OrderedDict[int, None] = OrderedDict()
+        self._in_memory: OrderedDict[Key, None] = OrderedDict()  # that used last is the last
+        self._reading: Counter[Key] = Counter()
+        self._lock = Lock()  # of all that threads change: a part may be spilled at any moment
+        self._spilling = Lock()
+
+    def where(self, version: int, ranks: Iterable[int]) -> dict[int, tuple[str, int, int]]:
+        """Path, bytes and generation of those parts that can be mapped, by rank."""
+        found = {}
+        for rank in ranks:
+            part = self.parts.get((version, rank))
+            if part is not None and isinstance(part.home, Segment):
+                self._touch((version, rank))
+                found[rank] = (part.home.path, part.nbytes, part.home.generation)
+        return found
+
+    @contextmanager
+    def reading(self, keys: Iterable[Key]) -> Iterator[None]:
+        """Leave parts where they are for as long as they are read here."""
+        keys = list(keys)
+        if self.spill is None:
+            yield
+            return
+        with self._lock:
+            self._reading.update(keys)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= Counter(keys)
+            for key in keys:
+                self._touch(key)
+
+    def _touch(self, key: Key) -> None:
+        if self.spill is None:
+            return
+        with self._lock:
+            if key in self._in_memory:
+                self._in_memory.move_to_end(key)
+
+    def take_out(self, version: int, ranks: Iterable[int], settled: bool) -> list[Home]:
+        """Forget parts, also those that are on their way; what is left of them is to be dropped.
+
+        Parameters
+        ----------
+        settled : bool
+            Whether nobody writes to them any more. Otherwise their producer is gone, or out of
+            reach, and nothing more of this version is taken.
+        """
+        if not settled:
+            self._dead[version] = None
+            while len(self._dead) > REMEMBERED:
+                self._dead.popitem(last=False)
+        left = []
+        with self._lock:
+            for rank in ranks:
+                self.arriving.pop((version, rank), None)
+                self._in_memory.pop((version, rank), None)
+                part = self.parts.pop((version, rank), None)
+                if part is not None:
+                    left.append(part.home)
+        return left
+
+    def drop(self, homes: Iterable[Home], settled: bool) -> None:
+        """Give memory back. Takes its time where it is much; for a thread."""
+        for home in homes:
+            if not isinstance(home, Segment):
+                with self._lock:
+                    self.own -= home.nbytes
+                continue
+            lent = self.lent.get(home.path)
+            if lent is not None:
+                if lent.generation == home.generation:  # not offered anew meanwhile
+                    home.cleared()
+                continue
+            place = self.spill if self.spill and self.spill.owns(home) else self.arena
+            if settled and home.path not in self._tainted:
+                place.release(home)
+            else:
+                self._tainted.discard(home.path)
+                self.mappings.forget(home.path)
+                place.discard(home)
+
+    @property
+    def homes(self) -> list[tuple[str, str]]:
+        """Where parts are that outlive this node, and what proves that one sees them."""
+        places = [self.arena] if self.spill is None else [self.arena, self.spill.files]
+        # The last is let go of last: once its lock is free, all are.
+        return [(place.directory, place.token) for place in reversed(places)]
+
+    def adopt(
+        self, homes: Sequence[str], left: Mapping[Key, tuple[Distribution, int]]
+    ) -> list[Key]:
+        """Take over parts that a dead node has left. For a thread.
+
+        Parameters
+        ----------
+        homes : sequence of str
+            Its directories.
+        left : mapping
+            The parts that are wanted, with their distributions and bytes per element.
+
+        Returns
+        -------
+        list of (int, int)
+            Those that are there.
+
+        Raises
+        ------
+        BlockingIOError
+            If it lives.
+        """
+        parts: dict[Key, Part] = {}
+        wanted = {
+            key: layout.local_size(key[1]) * itemsize for key, (layout, itemsize) in left.items()
+        }
+        places: list[Arena | Spill] = [self.arena]
+        if self.spill is not None:
+            places.append(self.spill)
+        for directory in homes:
+            for place in places:
+                if os.path.dirname(place.directory) == os.path.dirname(directory):
+                    segments = place.adopt(directory, wanted)
+                    break
+            else:
+                continue
+            for segment in segments:
+                key = segment.version, segment.rank
+                del wanted[key]
+                layout, itemsize = left[key]
+                parts[key] = Part(layout, key[1], itemsize, segment, self.mappings)
+                if segment.lent:  # to a program that may live, and write to it some day
+                    self._tainted.add(segment.path)
+        self.enter(parts)
+        return list(parts)
+
+    # Room
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of parts in memory, the arena's or the node's own, and of what is lent."""
+        return self.arena.used + self.own
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether memory has room for so much more; always where there is no disk to go to."""
+        return self.spill is None or self.in_memory + nbytes <= self.arena.limit
+
+    def make_room(self, nbytes: int) -> None:
+        """Let parts go to the disk until memory has room, or no other can go. For a thread."""
+        while not self.fits(nbytes) and self._spill_oldest():
+            pass
+
+    def home(self, key: Key, nbytes: int) -> Home:
+        """A place for a part: in the arena if it is large enough and there is room, or on disk.
+
+        Raises
+        ------
+        PoolFullError
+            If there is none; everything is as it was.
+        """
+        self.make_room(nbytes)
+        full: MemoryError | None = None
+        while self.fits(nbytes) and nbytes >= self.map_from:
+            try:
+                return self.arena.reserve(nbytes, *key)
+            except MemoryError as error:  # less is there than was thought
+                full = error
+                if not self._spill_oldest():
+                    break
+        if self.spill is not None and (full or not self.fits(nbytes)):
+            try:
+                return self.spill.reserve(nbytes, *key)
+            except MemoryError as error:
+                raise PoolFullError(
+                    f"rank {key[1]}: no room for its {nbytes} bytes: {error}"
+                ) from None
+        if full:
+            logger.warning(
+                "A part of %d bytes goes into the node's own memory, which nobody can map: %s; set"
+                " maestro.arena.directory to a directory with more room",
+                nbytes,
+                full,
+            )
+        with self._lock:
+            self.own += nbytes
+        return np.empty(nbytes, np.uint8)
+
+    def _spill_oldest(self) -> bool:
+        """Let the part that was used the longest ago, of those that can, go to the disk."""
+        if self.spill is None:
+            return False
+        with self._spilling:
+            with self._lock:
+                candidates = [key for key in self._in_memory if not self._reading[key]]
+            for key in candidates:
+                part = self.parts.get(key)
+                if part is None or not self._is_settled(part.home):
+                    continue
+                try:
+                    home = self.spill.take(part.home, *key)
+                except MemoryError:  # it is full
+                    return False
+                with self._lock:
+                    moved = self.parts.get(key) is part and not self._reading[key]
+                    if moved:
+                        self.parts[key] = replace(part, home=home)
+                        del self._in_memory[key]
+                self.drop([part.home if moved else home], settled=True)
+                return True
+        return False
+
+    def _is_settled(self, home: Home) -> bool:
+        """Whether a part is all there, and nobody has its memory to write to."""
+        if not isinstance(home, Segment):
+            return True
+        if home.path in self.lent or home.path in self._tainted:
+            return False
+        try:
+            return Segment.found(home.path).filled
+        except OSError:  # it goes just now
+            return False
+
+    def lend(self, nbytes: int) -> str:
+        """Memory for a program to write its part into; the path of a segment.
+
+        Raises
+        ------
+        MemoryError
+            If there is no room.
+        """
+        self.make_room(nbytes)
+        if self.arena.used + nbytes > self.arena.limit:
+            raise MemoryError(
+                f"{self.arena.limit - self.arena.used} of {self.arena.limit} bytes free"
+            )
+        segment = self.arena.reserve(nbytes, 0, 0, lent=True)
+        self.lent[segment.path] = segment
+        return segment.path
+
+    def give_back(self, path: str) -> None:
+        """A program has let go of what it was lent; where that is a part, it stays one."""
+        segment = self.lent.pop(path, None)
+        if segment is not None and not self._is_part(path):
+            self.arena.release(segment)
+
+    def abandon(self, path: str) -> None:
+        """Whoever was lent this is gone, or out of reach, and may still write to it."""
+        segment = self.lent.pop(path, None)
+        if segment is None:
+            return
+        if self._is_part(path):
+            self._tainted.add(path)
+        else:
+            self.arena.discard(segment)
+
+    def _is_part(self, path: str) -> bool:
+        homes = (part.home for part in self.parts.values())
+        return any(isinstance(home, Segment) and home.path == path for home in homes)
+
+    def lent_part(self, path: str, part: tuple[int, int], nbytes: int) -> Segment | None:
+        """What was lent, as the part that was written into it."""
+        segment = self.lent.get(path)
+        if segment is None or segment.capacity < nbytes:
+            return None
+        self.lent[path] = segment = self.arena.reuse(segment, nbytes, *part, filled=True)
+        return segment
+
+    def enter(self, parts: Mapping[Key, Part]) -> list[Part]:
+        """Hold parts from now on; those whose places they take are to be dropped."""
+        before = [self.parts[key] for key in parts if key in self.parts]
+        with self._lock:
+            self.parts.update(parts)
+            if self.spill is not None:
+                for key, part in parts.items():
+                    if not (isinstance(part.home, Segment) and self.spill.owns(part.home)):
+                        self._in_memory[key] = None
+        return before
+
+    def expects(self, version: int) -> bool:
+        """Whether parts of a version may still come."""
+        return version not in self._dead
+
+    def close(self) -> None:
+        """Let go of everything; what others may adopt is left to them."""
+        self.arena.close()
+        if self.spill is not None:
+            self.spill.close()
+
+    def part(self, delivery: Delivery, rank: int, home: Home) -> Part:
+        """A part of a delivery, wherever it is."""
+        return Part(delivery.distribution, rank, delivery.itemsize, home, self.mappings)
+
+
+class Arrival:
+    """Parts that are on their way to a node: theirs is the memory until all are there.
+
+    To be used in ``with``; what has not entered by its end is dropped.
+    """
+
+    def __init__(self, holdings: Holdings, delivery: Delivery) -> None:
+        self._holdings, self._delivery = holdings, delivery
+        self._parts: dict[int, Part] = {}
+        self._to_fill: set[int] = set()  # those whose bytes go through this process
+
+    def __enter__(self) -> Arrival:
+        # What was under way for the same ranks is superseded.
+        self._holdings.arriving.update(dict.fromkeys(map(self._key, self._delivery.ranks), self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        arriving = self._holdings.arriving
+        for key in map(self._key, self._delivery.ranks):
+            if arriving.get(key) is self:
+                del arriving[key]
+        self._holdings.drop([part.home for part in self._parts.values()], settled=True)
+
+    def _key(self, rank: int) -> tuple[int, int]:
+        return self._delivery.version, rank
+
+    def allocate(self, rank: int) -> NDArray[np.uint8]:
+        """Memory for a part, of any content."""
+        home = self._holdings.home(self._key(rank), self._delivery.size(rank))
+        part = self._parts[rank] = self._holdings.part(self._delivery, rank, home)
+        self._to_fill.add(rank)
+        return part.memory
+
+    def segments(self, written: Mapping[int, str]) -> dict[int, str]:
+        """Files to map for the parts, by rank; without those for which there are none.
+
+        Parameters
+        ----------
+        written : mapping
+            Segments that were lent, and hold the parts of these ranks already.
+        """
+        paths = {}
+        for rank in self._delivery.ranks:
+            key, size = self._key(rank), self._delivery.size(rank)
+            home: Home | None = None
+            if rank in written:
+                home = self._holdings.lent_part(written[rank], key, size)
+            if home is None:
+                home = self._holdings.home(key, size)
+            if not isinstance(home, Segment):
+                self._holdings.drop([home], settled=True)
+            else:
+                self._parts[rank] = self._holdings.part(self._delivery, rank, home)
+                paths[rank] = home.path
+        return paths
+
+    def enter(self) -> int | None:
+        """Store the parts; or store none, and say a rank that is not expected any more."""
+        holdings = self._holdings
+        for rank in self._parts:
+            if holdings.arriving.get(self._key(rank)) is not self:
+                return rank
+            if not holdings.expects(self._delivery.version):
+                return rank
+        for rank in self._to_fill & self._parts.keys():
+            part = self._parts[rank]
+            if isinstance(part.home, Segment):
+                self._parts[rank] = replace(part, home=part.home.complete())
+        before = holdings.enter({self._key(rank): part for rank, part in self._parts.items()})
+        self._parts = {}
+        holdings.drop([part.home for part in before], settled=True)
+        return None

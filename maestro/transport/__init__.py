@@ -1,0 +1,1 @@
+"""Array bytes and words under way between programs and nodes."""

@@ -1,0 +1,246 @@
+"""Array bytes between a program and the nodes of its own host: one pass, and no message.
+
+An offered part is copied straight into a segment of the node's arena, a demanded one is put
+together straight out of segments. What the node is asked is where they are.
+
+A segment that is read may go at any time, for its CDO's requirement is what holds it, and that ends
+if the manager takes the program for dead. So what was read is looked at again afterwards: the
+number of a segment's use in its header tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kernels
+from layouts import Distribution, Plan
+from layouts.tiled import AnyArray, move
+from maestro.arena import Mappings
+from maestro.config import get_bytes
+from maestro.errors import DataLostError
+from maestro.transport.bringing import Delivery
+from maestro.transport.offload import off_loop
+from maestro.transport.payload import as_part, copy_part
+from maestro.transport.ways import Ways
+
+__all__ = ["Displaced", "Found", "Moved", "fill", "is_there", "locate", "put", "worth_mapping"]
+
+#: Bytes after which those who wait hear which parts are complete.
+NEWS = 64 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source rank's part in a node's memory.
+
+    Attributes
+    ----------
+    node : str
+        Whose.
+    path : str
+        The segment.
+    generation : int
+        The number of its use.
+    array : ndarray or TiledArray
+        The part, mapped; for as long as the use lasts.
+    """
+
+    node: str
+    path: str
+    generation: int
+    array: AnyArray
+
+
+class Displaced(DataLostError):
+    """A part is not where it was: it has left the pool, or was brought to another place."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What was moved for one pair of ranks: target, source, bytes and seconds."""
+
+    target: int
+    source: int
+    nbytes: int
+    seconds: float
+
+
+def worth_mapping(distribution: Distribution, itemsize: int, ranks: Sequence[int]) -> list[int]:
+    """Those of the ranks whose parts are large enough for it."""
+    least = get_bytes("transfer.map-from")
+    return [rank for rank in ranks if distribution.local_size(rank) * itemsize >= least]
+
+
+async def put(
+    ways: Ways,
+    node: str,
+    delivery: Delivery,
+    parts: Mapping[int, AnyArray],
+    written: Mapping[int, str],
+) -> list[int]:
+    """Copy parts into the memory of a node of this host; those that are there already stay.
+
+    Parameters
+    ----------
+    written : mapping
+        Segments that the node has lent, and that are the memory of these ranks' parts.
+
+    Returns
+    -------
+    list of int
+        The ranks for which it had no segment, or none that can be mapped here; they are to be
+        brought otherwise.
+
+    Raises
+    ------
+    MaestroError
+        What the node says.
+    OSError
+        If it does not answer.
+    """
+    async with asyncio.timeout(delivery.silence):
+        words = {"delivery": delivery.to_words(), "written": dict(written)}
+        placed = await ways.nodes.call(node, "place", **words)
+    layout = delivery.distribution
+
+    def copy() -> list[int]:
+        left = []
+        for rank in delivery.ranks:
+            if rank in written and placed.get(rank) == written[rank]:
+                continue
+            try:
+                memory = ways.mappings.attach(placed[rank], delivery.size(rank))
+            except (KeyError, OSError):
+                left.append(rank)
+            else:
+                copy_part(memory, parts[rank], layout, rank)
+                ways.mappings.mark_filled(placed[rank])
+        return left
+
+    return await off_loop(False, copy)
+
+
+async def locate(
+    ways: Ways, node: str, version: int, layout: Distribution, dtype: np.dtype[Any],
+    held: Mapping[int, int], silence: float,
+) -> dict[int, Found]:  # fmt: skip
+    """Where a node of this host has parts; those that can't be mapped are left out.
+
+    ``held`` are the ranks that are looked for, and for each the rank whose part the node has.
+    What is wrong with a node that does not answer is found out by whoever talks to it next.
+    """
+    try:
+        async with asyncio.timeout(silence):
+            ranks = list(held.values())
+            answer = await ways.nodes.call(node, "where", version=version, ranks=ranks)
+    except OSError:
+        return {}
+
+    def attach() -> dict[int, Found]:
+        found = {}
+        for rank, holder in held.items():
+            path, nbytes, generation = answer.get(holder, ("", 0, 0))
+            try:
+                memory = ways.mappings.attach(path, nbytes)
+                there = ways.mappings.generation(path) == generation
+            except OSError:
+                continue
+            if there and nbytes == layout.local_size(rank) * dtype.itemsize:
+                array = as_part(memory, layout.local_shape(rank), dtype, layout.order)
+                found[rank] = Found(node, path, generation, array)
+        return found
+
+    return await off_loop(False, attach)
+
+
+async def fill(
+    name: str,
+    way: Plan,
+    pairs: NDArray[np.int64],
+    found: Mapping[int, Found],
+    parts: Mapping[int, AnyArray],
+    mappings: Mappings,
+    small: bool,
+) -> AsyncIterator[list[Moved]]:
+    """Fill parts of target ranks straight from the memory of nodes.
+
+    Parameters
+    ----------
+    name : str
+        The CDO, for errors.
+    way : Plan
+        From the source's distribution to the target's.
+    pairs : int64 array, shape (n, 2)
+        Target and source rank of each pair, by target rank.
+    found : mapping
+        The source ranks' parts.
+    parts : mapping
+        The arrays to fill, by target rank.
+    mappings : Mappings
+        Where the parts are mapped.
+    small : bool
+        Whether it is sooner done than a thread is woken.
+
+    Yields
+    ------
+    list of Moved
+        What was moved since the last one.
+
+    Raises
+    ------
+    Displaced
+        If a part is not there any more.
+    """
+    sequence = _move(way, pairs, found, parts)
+    while batch := await off_loop(small, _batch, sequence):
+        for source in {each.source for each in batch}:
+            part = found[source]
+            if not is_there(mappings, part):
+                raise Displaced(
+                    f"CDO {name!r}: rank {source} was taken away, by node {part.node}, while it"
+                    " was read"
+                )
+        yield batch
+
+
+def is_there(mappings: Mappings, part: Found) -> bool:
+    """Whether a part is still where it was found: so what was read since then is of it."""
+    try:
+        return mappings.generation(part.path) == part.generation
+    except OSError:  # the segment is gone, and its mapping was let go
+        return False
+
+
+def _move(
+    way: Plan,
+    pairs: NDArray[np.int64],
+    found: Mapping[int, Found],
+    parts: Mapping[int, AnyArray],
+) -> Iterator[Moved]:
+    incoming = None
+    for target, source in pairs.tolist():
+        if incoming is None or incoming.rank != target:
+            incoming = way.incoming(target)
+        pieces, part, begun = incoming.pieces(source), parts[target], perf_counter()
+        move(part, found[source].array, pieces)
+        nbytes = int(np.prod(kernels.shape(pieces), dtype=np.int64)) * part.itemsize
+        yield Moved(target, source, nbytes, perf_counter() - begun)
+
+
+def _batch(sequence: Iterator[Moved]) -> list[Moved]:
+    """So many that it is worth telling."""
+    batch: list[Moved] = []
+    size = 0
+    for moved in sequence:
+        batch.append(moved)
+        size += moved.nbytes
+        if size >= NEWS:
+            break
+    return batch

@@ -1,0 +1,1 @@
+"""Tasks that begin by themselves when what they need is in the pool: ``app.when``."""

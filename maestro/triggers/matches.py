@@ -1,0 +1,122 @@
+"""What a trigger's function is given of each CDO, and how that is brought to its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layouts import Distribution
+from maestro.apps.cdo import Cdo
+from maestro.attributes import plain
+from maestro.errors import DataLostError
+from maestro.report import Report
+from maestro.schemas.core import core_attributes
+from maestro.transport.taking import Found, source_of
+
+__all__ = ["Match", "bring", "call", "call_async", "fail"]
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A CDO that a trigger's selector has matched.
+
+    NumPy's functions take it for its data.
+
+    Attributes
+    ----------
+    name : str
+        The CDO.
+    version : int
+        Serial number of this offering.
+    attributes : dict
+        What its producers have set, and what maestro itself says: what selectors see.
+    data : ndarray, dict or None
+        The whole array, row-major; of a group, its members' by name; None for a CDO without data.
+    dependencies : dict
+        By name, the data of what the CDO depends on.
+    """
+
+    name: str
+    version: int
+    attributes: dict[str, Any]
+    data: Any
+    dependencies: dict[str, Any]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if self.data is None or isinstance(self.data, dict):
+            what = "no data" if self.data is None else "members"
+            raise TypeError(f"CDO {self.name!r}: it has {what}, expected an array")
+        return np.array(self.data, dtype, copy=copy)
+
+
+def call(function: Callable[..., Any], given: Sequence[Mapping[str, Any]]) -> Any:
+    """Do what was to be done; Dask has put data in the place of its futures."""
+    return function(*(Match(**each) for each in given))
+
+
+async def call_async(function: Callable[..., Any], given: Sequence[Mapping[str, Any]]) -> Any:
+    """The same for a coroutine function."""
+    return await function(*(Match(**each) for each in given))
+
+
+def fail(error: BaseException) -> None:
+    """End in an error that was met before there was anything to do."""
+    raise error
+
+
+async def bring(cdo: Cdo, version: int) -> dict[str, Any]:
+    """Have the data of a CDO that is required lie with a worker; it stays required.
+
+    Returns
+    -------
+    dict
+        The fields of a `Match`; instead of arrays, the futures of Dask that have them.
+    """
+
+    async def lay(found: Found, report: Report) -> dict[str, Any]:
+        if found["version"] != version:
+            raise DataLostError(f"CDO {cdo.name!r}: it had left the pool before it could be kept")
+        along = found.get("along", {})
+        came = {name: await _whole(cdo, name, each, report) for name, each in along.items()}
+        came[cdo.name] = await _whole(cdo, cdo.name, found, report)
+        return {
+            "name": cdo.name,
+            "version": version,
+            "attributes": _attributes(cdo.name, found),
+            "data": _data(cdo.name, found, along, came),
+            "dependencies": came,
+        }
+
+    given: dict[str, Any] = await cdo._lay_out(lay)
+    return given
+
+
+async def _whole(cdo: Cdo, name: str, found: Found, report: Report) -> Any:
+    """The future of an array; None where there is no data."""
+    source = source_of(name, found)
+    if source is None:
+        return None
+    whole = Distribution(source.distribution.shape)
+    (future,) = await cdo._fill(whole, source, found, report, loose=True)
+    return future
+
+
+def _data(name: str, found: Found, along: Mapping[str, Found], came: dict[str, Any]) -> Any:
+    """Take what belongs to a CDO or a group out of what came."""
+    own = came.pop(name)
+    if found["group"]:
+        return {each: _data(each, along[each], along, came) for each in found["needs"]}
+    return own
+
+
+def _attributes(name: str, found: Found) -> dict[str, Any]:
+    """What selectors see."""
+    source = source_of(name, found)
+    layout = None if source is None else source.distribution
+    dtype = None if source is None else source.dtype
+    members = found["needs"] if found["group"] else None
+    core = core_attributes(name, layout, dtype, members=members)
+    return {**plain(found["attributes"]), **core}

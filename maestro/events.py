@@ -52,6 +52,8 @@ class Event:
         What else there is to say, by kind.
     when : str
         "before" or "after".
+    packed : bytes
+        The event itself as `pack` gives it, once it did: it is sent to many.
     """
 
     serial: int
@@ -62,6 +64,7 @@ class Event:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     payload: Mapping[str, Any] = field(default_factory=dict)
     when: str = "after"
+    packed: bytes = field(default=b"", compare=False, repr=False)
 
 
 def checked_kinds(kinds: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -97,13 +100,15 @@ def _kind(kind: str) -> str:
 
 
 def pack(event: Event) -> bytes:
-    """The event as bytes; several go one after the other."""
-    words = (
-        *(event.serial, event.kind, event.name, event.app, event.time),
-        *(dict(event.attributes), dict(event.payload), event.when),
-    )
-    packed: bytes = msgpack.packb(words, unicode_errors="surrogatepass")
-    return packed
+    """The event as bytes, made once; several go one after the other."""
+    if not event.packed:
+        words = (
+            *(event.serial, event.kind, event.name, event.app, event.time),
+            *(dict(event.attributes), dict(event.payload), event.when),
+        )
+        packed = msgpack.packb(words, unicode_errors="surrogatepass")
+        object.__setattr__(event, "packed", packed)  # which is said of it, and changes nothing
+    return event.packed
 
 
 def unpack(batch: bytes) -> Iterator[Event]:

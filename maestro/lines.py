@@ -18,11 +18,10 @@ it is refused, that is the answer. An app that has joined is gone with its line.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from distributed import Status
 from distributed.comm.core import Comm
@@ -35,21 +34,22 @@ __all__ = ["Lines"]
 
 logger = logging.getLogger("maestro.manager")
 
-#: Seconds for which one line may be served before others get their turn.
-SLICE = 0.005
+#: Seconds for which one line may be served before others get their turn, and subscribers are told.
+SLICE = 0.01
 
 #: Bytes of answers that an app may leave unread before its next calls wait.
 BEHIND = 1 << 20
-
-#: Takes the value and the error that a call is answered with; one of them is None.
-Then: TypeAlias = Callable[[Any, dict[str, str] | None], None]
 
 
 @dataclass(slots=True)
 class _Asked:
     """A request that is not answered yet."""
 
-    then: Then
+    wire: Wire
+    app: str
+    number: int | None  # None: nobody waits for the answer
+    call: Any
+    rest: tuple[Any, dict[str, Any], Any] | None  # what is asked next, if this is not refused
     timer: asyncio.TimerHandle | None = None
 
 
@@ -65,12 +65,14 @@ class Lines:
     ----------
     waiting : dict
         What is not answered yet, by request.
+    asked : int
+        How many requests there have been.
     """
 
     def __init__(self, carry_out: Callable[[Any], None]) -> None:
         self.waiting: dict[int, _Asked] = {}
         self._carry_out = carry_out
-        self._requests = itertools.count()
+        self.asked = 0
         self._wires: dict[str, Wire] = {}  # by app, once it has joined
 
     async def serve(
@@ -105,7 +107,10 @@ class Lines:
         asked = self.waiting.pop(request)
         if asked.timer is not None:
             asked.timer.cancel()
-        asked.then(value, None if error is None else to_wire(error))
+        if asked.rest is None or error is not None:
+            self._reply(asked, value, error)
+        else:
+            self._ask(_Asked(asked.wire, asked.app, asked.number, asked.rest[0], None), *asked.rest)
 
     def tell(self, app: str, subscription: str, events: bytes) -> None:
         """Let an app have events of a subscription."""
@@ -133,40 +138,37 @@ class Lines:
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"line: got no call: {error}") from None
 
-        def reply(value: Any, error: dict[str, str] | None) -> None:
-            if call == "join" and error is None:
-                self._wires[app] = wire
-            if number is None:
-                return
-            try:
-                wire.send(number, value, error)
-            except (TypeError, ValueError, OverflowError) as problem:
-                failure = MaestroError(f"call {call!r}: no message can hold the answer: {problem}")
-                wire.send(number, None, to_wire(failure))
-
-        def go_on(_: Any, error: dict[str, str] | None) -> None:
-            if error is None:
-                self._ask(app, call, fields, timeout, reply)
-            else:
-                reply(None, error)
-
         if first is None:
-            self._ask(app, call, fields, timeout, reply)
+            self._ask(_Asked(wire, app, number, call, None), call, fields, timeout)
         elif isinstance(first, dict) and "word" in first:
-            self._ask(app, first.pop("word"), first, None, go_on)
+            word, rest = first.pop("word"), (call, fields, timeout)
+            self._ask(_Asked(wire, app, number, word, rest), word, first, None)
         else:
-            reply(None, to_wire(ProtocolError(f"first: got {first!r}, expected 'word' and fields")))
+            wrong = ProtocolError(f"first: got {first!r}, expected 'word' and fields")
+            self._reply(_Asked(wire, app, number, call, None), None, wrong)
 
-    def _ask(self, app: str, call: Any, fields: dict[str, Any], timeout: Any, then: Then) -> None:
-        request = next(self._requests)
+    def _reply(self, asked: _Asked, value: Any, error: MaestroError | None) -> None:
+        if asked.call == "join" and error is None:
+            self._wires[asked.app] = asked.wire
+        if asked.number is None:
+            return
+        try:
+            asked.wire.send(asked.number, value, None if error is None else to_wire(error))
+        except (TypeError, ValueError, OverflowError) as problem:
+            text = f"call {asked.call!r}: no message can hold the answer: {problem}"
+            asked.wire.send(asked.number, None, to_wire(MaestroError(text)))
+
+    def _ask(self, asked: _Asked, call: Any, fields: dict[str, Any], timeout: Any) -> None:
+        request = self.asked = self.asked + 1
         try:
             if not (timeout is None or (isinstance(timeout, int | float) and timeout >= 0)):
                 raise ProtocolError(f"timeout: got {timeout!r}, expected seconds or None")
-            message = m.decode(call, request, {**fields, "app": app})
+            fields["app"] = asked.app
+            message = m.decode(call, request, fields)
         except MaestroError as error:
-            then(None, to_wire(error))
+            self._reply(asked, None, error)
             return
-        asked = self.waiting[request] = _Asked(then)
+        self.waiting[request] = asked
         self._carry_out(message)
         if timeout is not None and request in self.waiting:
             expired = m.Expired(request, str(fields.get("handle", "")), timeout)

@@ -11,7 +11,7 @@ import logging
 import pickle
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from maestro import messages as m
+from maestro.collection import Collection
 from maestro.config import get_number, get_seconds
 from maestro.errors import MaestroError
 from maestro.lines import Lines
@@ -93,8 +94,21 @@ class Manager:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._enlisting: set[asyncio.Task[Any]] = set()
         self.lines = Lines(self.carry_out)
+        self._do: dict[type, Callable[[Any], None]] = {
+            m.Reply: lambda i: self.lines.answer(i.request, i.value),
+            m.Refuse: lambda i: self.lines.answer(i.request, None, i.error),
+            m.Tell: lambda i: self.lines.tell(i.app, i.subscription, i.events),
+            m.Free: lambda i: self._soon(self._free(i), self._tasks),
+            m.Adopt: lambda i: self._soon(self._adopt(i), self._tasks),
+        }
         scheduler.handlers["maestro_line"] = self.lines.serve
+        self._collection: Collection | None = None
         COLLECTOR.managers.add(self)
+
+    def own_process(self) -> None:
+        """Have this process serve the pool above all else: it is the manager's own."""
+        if self._collection is None:
+            self._collection = Collection(lambda: self.lines.asked)
 
     def carry_out(self, message: Any) -> None:
         """Let the registry decide, and do what it says.
@@ -107,17 +121,7 @@ class Manager:
             return
         while self._messages:
             for instruction in self._decide(self._messages[0]):
-                match instruction:
-                    case m.Reply(request, value):
-                        self.lines.answer(request, value)
-                    case m.Refuse(request, error):
-                        self.lines.answer(request, None, error)
-                    case m.Tell(app, subscription, events):
-                        self.lines.tell(app, subscription, events)
-                    case m.Free():
-                        self._soon(self._free(instruction), self._tasks)
-                    case m.Adopt():
-                        self._soon(self._adopt(instruction), self._tasks)
+                self._do[type(instruction)](instruction)
             self._messages.popleft()
         self._set_timer()
 
@@ -215,6 +219,8 @@ class Manager:
         COLLECTOR.managers.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self._collection is not None:
+            self._collection.close()
         for task in (*self._tasks, *self._enlisting):
             task.cancel()
         clear_away()

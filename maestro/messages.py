@@ -85,7 +85,7 @@ MOST_AHEAD = 1 << 16
 REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 10
+PROTOCOL = 11
 
 #: What is said to have been moved is less; sums of it stay exact.
 MOST_MOVED = 1 << 53
@@ -198,7 +198,13 @@ class OfferGroup(_HandleCall):
 
 @dataclass(frozen=True)
 class Stored(_HandleCall):
-    """The parts of an offer, for a group those of all members, are on their nodes."""
+    """The parts of an offer, for a group those of all members, are on their nodes.
+
+    Where nobody waits for the answer, and a node was lost meanwhile, it is as if that had happened
+    later: who wants the CDO is told. Else the offer is to be made again.
+    """
+
+    awaited: bool = True
 
 
 @dataclass(frozen=True)
@@ -488,7 +494,11 @@ def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
     if word in _PARTS:
         fields = {**fields, _PARTS[word]: _decode_parts(word, request, fields)}
     try:
-        return kind(request=request, **{name: _checked(name, fields[name]) for name in fields})
+        checked = {
+            name: value if type(value) in _PLAIN.get(name, _WORD) else _checked(name, value)
+            for name, value in fields.items()
+        }
+        return kind(request=request, **checked)
     except (TypeError, ValueError, KeyError, SyntaxError) as error:
         raise ProtocolError(f"call {word!r}: {error}") from None
 
@@ -563,6 +573,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "copies": (int, False),
     "served": (bool, False),
     "stay": (bool, False),
+    "awaited": (bool, False),
     "moved": (dict, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),
@@ -582,6 +593,21 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "seals": (tuple, False),
     "offers": (tuple, False),
 }
+
+#: Fields of whose values something is looked at beside their kind.
+_LOOKED_INTO = frozenset(
+    ("distribution", "dtype", "depends", "members", "attributes", "defaults", "moved", "near")
+)
+
+#: Types, by field, of values that are as they should be: most of what comes is found here.
+_PLAIN: dict[str, tuple[type, ...]] = {
+    name: (
+        *(() if name in _LOOKED_INTO or not isinstance(kind, type) else (kind,)),
+        *((type(None),) if optional else ()),
+    )
+    for name, (kind, optional) in _FIELDS.items()
+}
+_WORD = (str,)
 
 
 def layout_to_wire(distribution: Distribution | None) -> dict[str, Any] | None:

@@ -5,24 +5,12 @@ Neither is needed where an app connects with the right to install plugins; both 
 
 from __future__ import annotations
 
-import gc
-
 from distributed import Scheduler, Worker
 
 from maestro.manager import ManagerPlugin
 from maestro.nodes.node import NodePlugin
 
-__all__ = ["dask_setup", "keep_modules_from_collection"]
-
-
-def keep_modules_from_collection() -> None:
-    """Let the garbage collector leave alone what is there now; for processes that are a manager.
-
-    Python looks through all objects from time to time, and nobody is answered meanwhile: those of
-    Dask's and our modules alone take 60 ms.
-    """
-    gc.collect()
-    gc.freeze()
+__all__ = ["dask_setup"]
 
 
 async def dask_setup(server: Scheduler | Worker) -> None:
@@ -31,6 +19,6 @@ async def dask_setup(server: Scheduler | Worker) -> None:
         await server.register_scheduler_plugin(
             ManagerPlugin(), name=ManagerPlugin.name, idempotent=True
         )
-        keep_modules_from_collection()
+        server.extensions["maestro"].own_process()
     else:
         await server.plugin_add(plugin=NodePlugin(), name=NodePlugin.name, catch_errors=False)

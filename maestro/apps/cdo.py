@@ -343,8 +343,9 @@ class Cdo(Handle):
                     timeout=patience or None,
                     **self._asking(given, copies),
                 )
-                async with self._entering(given.distribution is not None):
-                    await self._bring(given, answer)
+                if given.distribution is not None:
+                    async with self._entering([given]):
+                        await self._bring(given, answer)
 
             await self._insist(attempt, first)
             self._offered(given)

@@ -52,6 +52,7 @@ class Chunks:
     dtype: np.dtype[Any]
     parts: dict[int, Future]
     near: dict[int, str]
+    quick: bool = False
 
     async def bring(
         self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]

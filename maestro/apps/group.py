@@ -228,7 +228,7 @@ class Group(Handle):
                     timeout=patience or None,
                     offers=[each._asking(given.get(each)) for each in handles],
                 )
-                async with self._entering():
+                async with self._entering(given.values()):
                     await self._bring({cdo: (given[cdo], answers[cdo._handle]) for cdo in cdos})
 
             await self._insist(attempt, first)

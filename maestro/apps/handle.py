@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -240,20 +240,22 @@ class Handle:
             first = None  # it was made
 
     @asynccontextmanager
-    async def _entering(self, data: bool = True) -> AsyncIterator[None]:
+    async def _entering(self, given: Iterable[Given]) -> AsyncIterator[None]:
         """Let the pool know that all is there; or, if it failed, that nothing is offered.
 
-        What has no ``data`` is there as soon as it is offered.
+        What takes no time is not waited for: a node that dies meanwhile may as well die right
+        after. And a CDO without data is there as soon as it is offered.
         """
         try:
             yield
         except BaseException:
             await self._tell("abort")
             raise
-        if not data:
+        if all(each.quick for each in given):
+            self._link.tell("stored", handle=self._handle, awaited=False)
             return
         try:
-            await self._link.call("stored", handle=self._handle)
+            await self._link.call("stored", handle=self._handle, awaited=True)
         except DataLostError:
             await self._tell("abort")
             raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias, cast
 from weakref import WeakValueDictionary
@@ -25,13 +27,53 @@ from maestro.transport.asking import Asker
 from maestro.transport.ways import Ways
 from maestro.transport.wire import open_wire
 
-__all__ = ["Link", "check_timeout"]
+__all__ = ["LOOK", "Link", "check_timeout", "wait_for"]
+
+#: Seconds after which a blocking wait looks whether its client is still there.
+LOOK = 1.0
 
 #: Takes a subscription's packed events; or the error that says why there are going to be no more.
 Listener: TypeAlias = Callable[[bytes | MaestroError], None]
 
 #: Calls that may take as long as they like.
 WAITING = frozenset(("demand", "locate", "withdraw"))
+
+
+def wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
+    """Have work done on a loop that runs in another thread, and wait for what comes of it.
+
+    Four fifths of Dask's own `sync` go into Tornado's coroutines and events; all that is needed
+    is a lock.
+    """
+    if asyncio._get_running_loop() is loop:
+        work.close()
+        raise RuntimeError("a blocking app was called from its own event loop")
+    done = threading.Lock()
+    done.acquire()
+    tasks: list[asyncio.Task[Any]] = []
+
+    def begin() -> None:
+        tasks.append(loop.create_task(work))
+        tasks[0].add_done_callback(lambda _: done.release())
+
+    try:
+        loop.call_soon_threadsafe(begin)
+    except RuntimeError as closed:
+        work.close()
+        raise PoolLostError(f"the app's event loop is gone ({closed})") from None
+    try:
+        while not done.acquire(timeout=LOOK):
+            if loop.is_closed():
+                raise PoolLostError("the app's event loop is gone")
+    except BaseException:  # such as ctrl-C
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+        raise
+    task = tasks.pop()  # not to be kept by the frame that an error of it remembers
+    try:
+        return task.result()
+    finally:
+        del task
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -82,7 +124,7 @@ class Link:
         """Do the work on the client's loop: wait for it, or return an awaitable."""
         self.check()
         if not self.asynchronous:
-            return self.client.sync(work, *args, asynchronous=False, **kwargs)
+            return wait_for(self.loop, work(*args, **kwargs))
         if self.loop is asyncio.get_running_loop():
             return work(*args, **kwargs)
         # A blocking client's loop runs in a thread of its own; the caller awaits on another.
@@ -137,6 +179,11 @@ class Link:
         """
         if self._asker is not None and not self._asker.over:
             self._asker.tell(word, fields, None, None)
+
+    def tell_soon(self, word: str, **fields: Any) -> None:
+        """As `tell`, from a program's own thread; no other is waited for."""
+        with suppress(RuntimeError):  # the loop is gone, and the pool with it
+            self.loop.call_soon_threadsafe(partial(self.tell, word, **fields))
 
     async def call(
         self,

@@ -15,6 +15,7 @@ from layouts.tiled import AnyArray, TiledArray, as_array
 from maestro.errors import InconsistentError, RankError
 from maestro.messages import dtype_to_wire
 from maestro.transport import transfer
+from maestro.transport.ends import AT_ONCE
 from maestro.transport.lending import Lent
 from maestro.transport.ways import Ways
 
@@ -24,7 +25,8 @@ __all__ = ["Given", "Offering", "checked_rank", "offering"]
 class Given(Protocol):
     """What is offered, wherever it is: its layout, and how it comes to the nodes.
 
-    ``near`` says at which nodes some ranks would rather be, or in which store they live.
+    ``near`` says at which nodes some ranks would rather be, or in which store they live; ``quick``,
+    whether bringing it takes no time.
     """
 
     @property
@@ -33,6 +35,9 @@ class Given(Protocol):
     def dtype(self) -> np.dtype[Any] | None: ...  # noqa: D102
     @property
     def near(self) -> Mapping[int, str]: ...  # noqa: D102
+
+    @property
+    def quick(self) -> bool: ...  # noqa: D102
 
     async def bring(
         self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
@@ -57,6 +62,11 @@ class Offering:
     def near(self) -> dict[int, str]:
         """At which nodes some ranks would rather be: where they are already."""
         return {rank: own.node for rank, own in self.lent.items()}
+
+    @property
+    def quick(self) -> bool:
+        """Whether all of it goes in a word."""
+        return sum(part.nbytes for part in self.parts.values()) <= AT_ONCE
 
     async def bring(
         self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]

@@ -11,16 +11,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, cast
 
-from maestro.apps.link import Link, check_timeout
+from maestro.apps.link import LOOK, Link, check_timeout
 from maestro.config import get_number
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.events import Event, unpack
 from maestro.messages import BATCH, MOST_AHEAD
 
 __all__ = ["Subscription"]
-
-#: Seconds after which a blocking wait looks whether its client is still there.
-LOOK = 1.0
 
 
 class Subscription:
@@ -42,6 +39,7 @@ class Subscription:
         self._credit = 0  # events that may still come without being asked for
         self._told = False  # whether they come
         self._lost: MaestroError | None = None
+        self._latest = 0  # serial that has come
         self._arrived = asyncio.Event()
         self._arrived_here = threading.Event()  # the same, for threads that block
         link.listeners[name] = self._hear
@@ -78,11 +76,22 @@ class Subscription:
     def ack(self, events: Event | Iterable[Event]) -> Any:
         """Acknowledge an event, or several at once.
 
-        What the pool does not wait for, or not any more, is let pass.
+        The pool hears it before this app's next call, and is not waited for. What it does not wait
+        for itself, or not any more, is let pass.
+
+        Raises
+        ------
+        LifecycleError
+            If one has not been told to this subscriber, or it has ended; none is acknowledged.
         """
         if isinstance(events, Event):
             events = [events]
-        return self._link.run(self._ack, [event.serial for event in events])
+        serials = [event.serial for event in events]
+        if self._link.asynchronous:
+            return self._link.run(self._ack, serials)
+        self._link.check()
+        self._check_ack(serials)
+        self._link.tell_soon("ack", subscription=self._name, serials=serials)
 
     def end(self) -> Any:
         """Be told no more, and be waited for no more; a second time does nothing."""
@@ -149,7 +158,7 @@ class Subscription:
     def _hear(self, said: bytes | MaestroError) -> None:
         """Events have come, or will never any more."""
         if isinstance(said, bytes):
-            events = list(unpack(said))
+            events = self._unpacked(said)
             self._credit -= len(events)
             self._events.extend(events)
         else:
@@ -181,7 +190,7 @@ class Subscription:
         left = math.inf if most is None else most - len(events)
         while left > 0 and not self._ended:
             asked = min(BATCH, left)
-            found = list(unpack(await self._call("poll", most=int(asked)) or b""))
+            found = self._unpacked(await self._call("poll", most=int(asked)) or b"")
             # What was told while the answer was on its way may be younger, or older.
             events = sorted([*events, *self._take(None), *found], key=lambda event: event.serial)
             left -= len(found)
@@ -234,8 +243,27 @@ class Subscription:
                 return None
             raise
 
+    def _unpacked(self, said: bytes) -> list[Event]:
+        events = list(unpack(said))
+        if events:
+            self._latest = max(self._latest, events[-1].serial)
+        return events
+
     async def _ack(self, serials: list[int]) -> None:
-        await self._link.call("ack", subscription=self._name, serials=serials)
+        self._check_ack(serials)
+        self._link.tell("ack", subscription=self._name, serials=serials)
+
+    def _check_ack(self, serials: list[int]) -> None:
+        if self._lost is not None:
+            raise self._lost
+        if self._ended:
+            raise LifecycleError(f"ack: subscription {self._name!r} is unknown, or was ended")
+        wrong = [serial for serial in serials if not 0 < serial <= self._latest]
+        if wrong:
+            raise LifecycleError(
+                f"ack: got event {wrong[0]!r}, expected one of those that the subscription was"
+                f" told, up to {self._latest}"
+            )
 
     async def _end(self) -> None:
         if not self._ended:

@@ -106,7 +106,6 @@ def _quieten_dask() -> None:
 
 def _serve(kind: Any, contact: Path | None, **options: Any) -> None:
     from maestro.contact import default_file
-    from maestro.preload import keep_modules_from_collection
     from maestro.programs.running import run
 
     _quieten_dask()
@@ -114,7 +113,7 @@ def _serve(kind: Any, contact: Path | None, **options: Any) -> None:
 
     async def serve() -> None:
         async with kind(file, **options) as scheduler:
-            keep_modules_from_collection()
+            scheduler.extensions["maestro"].own_process()
             _announce(scheduler.address, file)
             await scheduler.finished()
 

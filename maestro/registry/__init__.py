@@ -109,13 +109,13 @@ class Registry(State):
     @property
     def deadline(self) -> float | None:
         """When a `Tick` has something to do next."""
-        times = [self.bulletin.deadline, estates.deadline(self)]
-        return min((time for time in times if time is not None), default=None)
+        told, settled = self.bulletin.deadline, estates.deadline(self)
+        return told if settled is None else settled if told is None else min(told, settled)
 
     def _take_in(self, message: Any, held: bool) -> None:
         """Do what a message asks, unless somebody has to hear of it before."""
         try:
-            if isinstance(message, m.Call) and not isinstance(message, m.Join):
+            if isinstance(message, m.Call) and type(message) is not m.Join:
                 self.check_caller(message)
                 if not held and telling.hold(self, message):
                     return

@@ -7,19 +7,15 @@ how much. Plain state, without a clock.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from maestro import messages as m
-from maestro.events import Event, pack
+from maestro.events import pack
 from maestro.registry.subscriptions import Outcome, Subscriptions
 from maestro.registry.versions import Version
 
 __all__ = ["Bulletin"]
-
-
-_PACKED = 1024  # of so many events the bytes are kept, for the next subscriber
 
 
 class Bulletin:
@@ -39,7 +35,6 @@ class Bulletin:
         self._held: dict[int, m.Call] = {}  # serial -> a call that waits
         self._waits: dict[int, set[int]] = {}  # request -> serials it waits for
         self._pins: dict[int, Version] = {}  # serial -> a version kept for it
-        self._packed: OrderedDict[int, bytes] = OrderedDict()
 
     def tell(
         self,
@@ -154,18 +149,8 @@ class Bulletin:
         self._credit[subscription] -= len(events)
         if self.subscriptions.has_events(subscription):
             self.has_events(subscription)
-        return b"".join(map(self._pack, events))
+        return b"".join(map(pack, events))
 
     def batch(self, subscription: str, most: int) -> bytes:
         """A subscription's events, packed one after the other."""
-        return b"".join(map(self._pack, self.subscriptions.poll(subscription, min(most, m.BATCH))))
-
-    def _pack(self, event: Event) -> bytes:
-        if event.kind == "missed":  # its serial is another event's
-            return pack(event)
-        packed = self._packed.get(event.serial)
-        if packed is None:
-            packed = self._packed[event.serial] = pack(event)
-            if len(self._packed) > _PACKED:
-                self._packed.popitem(last=False)
-        return packed
+        return b"".join(map(pack, self.subscriptions.poll(subscription, min(most, m.BATCH))))

@@ -87,6 +87,8 @@ def settle(state: State) -> None:
 
 def deadline(state: State) -> float | None:
     """When `settle` has something to do next."""
+    if not state.estates:
+        return None
     now = state.bulletin.time
     times = [time for e in state.estates.values() for time in (e.next, e.until) if time > now]
     return min(times, default=None)

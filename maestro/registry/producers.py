@@ -18,7 +18,7 @@ from maestro.errors import (
 from maestro.locations import is_location
 from maestro.registry.catalogue import Cdo, Handle, Spread, ranks_spoken_for, unite
 from maestro.registry.consumers import push, try_again
-from maestro.registry.endings import empty, take_out
+from maestro.registry.endings import empty, fail, take_out
 from maestro.registry.needs import bind, let_go
 from maestro.registry.room import as_given, let_others_go_first, part_sizes, reserve, served, wait
 from maestro.registry.state import State
@@ -80,10 +80,14 @@ def stored(state: State, call: m.Stored) -> None:
         (key, handle, cdo, state.offering(cdo, key))
         for key, handle, cdo in state.together(call.handle)
     ]
-    for key, _, cdo, version in offered:
-        _check_stored(cdo, version, version.ranks_of(key))
+    lost = {cdo.name: text for key, _, cdo, v in offered if (text := _lost(cdo, v, key))}
+    if lost and call.awaited:
+        raise DataLostError("; ".join(lost.values()))
     state.reply(call)
-    _all_there(state, offered)
+    _all_there(state, [each for each in offered if each[2].name not in lost])
+    for _, _, cdo, version in offered:
+        if cdo.name in lost:  # last, so that who wants what needs it hears of it, too
+            fail(state, cdo, version, lost[cdo.name])
 
 
 def _all_there(state: State, offered: list[tuple[str, Handle, Cdo, Version]]) -> None:
@@ -101,14 +105,16 @@ def _all_there(state: State, offered: list[tuple[str, Handle, Cdo, Version]]) ->
             enter(state, cdo, version)
 
 
-def _check_stored(cdo: Cdo, version: Version, ranks: list[int]) -> None:
-    """Raise DataLostError if a node has died before all was there."""
-    lost = [rank for rank in ranks if version.slots[rank].left_by and version.slots[rank].size]
-    if lost and version.stage is not Stage.OVER:
-        nodes = ", ".join(sorted({version.slots[rank].left_by for rank in lost}))
-        raise DataLostError(
-            f"CDO {cdo.name!r}: ranks {lost} were lost with node {nodes} before they were there"
-        )
+def _lost(cdo: Cdo, version: Version, key: str) -> str:
+    """What of a handle's offer was lost with a node before all was there, in words."""
+    if version.stage is Stage.OVER:
+        return ""
+    slots = version.slots
+    lost = [rank for rank in version.ranks_of(key) if slots[rank].left_by and slots[rank].size]
+    nodes = ", ".join(sorted({slots[rank].left_by for rank in lost}))
+    if not lost:
+        return ""
+    return f"CDO {cdo.name!r}: ranks {lost} were lost with node {nodes} before they were there"
 
 
 def abort(state: State, call: m.Abort) -> None:

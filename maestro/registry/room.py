@@ -27,6 +27,8 @@ def let_others_go_first(state: State, call: m.Offer | m.OfferGroup) -> None:
     Otherwise small offers could take what becomes free for ever, and a large one wait for ever. But
     those that others wait for who hold room already, to be complete, need not let it go first.
     """
+    if not state.queue:
+        return
     late = [each for each in _earlier(state, call) if each.overtaken >= OVERTAKINGS]
     if not late or any(
         cdo.current is not None and cdo.current.stage is Stage.FORMING
@@ -53,10 +55,11 @@ def wait(state: State, call: m.Offer | m.OfferGroup, error: PoolFullError) -> No
 
 def served(state: State, call: m.Offer | m.OfferGroup, answer: dict[str, Any]) -> None:
     """Answer an offer that has found room."""
-    if _sizes(state, call):
-        for earlier in _earlier(state, call):
-            earlier.overtaken += 1
-    state.queue.pop(call.request, None)
+    if state.queue:
+        if _sizes(state, call):
+            for earlier in _earlier(state, call):
+                earlier.overtaken += 1
+        state.queue.pop(call.request, None)
     state.reply(call, answer)
 
 

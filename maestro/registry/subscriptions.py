@@ -119,7 +119,8 @@ class Subscriptions:
         self._limit = queue
         self._subscriptions: dict[str, _Subscription] = {}
         self._by_app: dict[str, dict[str, None]] = {}
-        self._indexes: dict[tuple[str, str], SelectorIndex[_Subscription]] = {}
+        # By when subscribers are told, and by kind.
+        self._indexes: dict[str, dict[str, SelectorIndex[_Subscription]]] = {w: {} for w in WHEN}
         self._holds: dict[int, _Hold] = {}
         # Deadlines of subscriptions' parts in holds, and of dead subscriptions (serial 0), earliest
         # first; those that do not hold any more are passed over.
@@ -206,7 +207,7 @@ class Subscriptions:
         if before is not None:
             self._take_over(new, before)
         for kind in new.kinds:
-            self._indexes.setdefault((when, kind), SelectorIndex()).add(new, new.selector)
+            self._indexes[when].setdefault(kind, SelectorIndex()).add(new, new.selector)
 
     def unsubscribe(self, time: float, subscription: str) -> None:
         """Tell a subscriber no more, and wait for it no more."""
@@ -236,7 +237,11 @@ class Subscriptions:
             batch.append(Event(last, "missed", None, None, known.missed_at, _NOTHING, told))
             known.missed = []
         room = len(queue) if count is None else min(len(queue), max(0, count - len(batch)))
-        batch.extend(queue.popleft() for _ in range(room))
+        if room == len(queue):
+            batch += queue
+            queue.clear()
+        else:
+            batch += [queue.popleft() for _ in range(room)]
         return batch
 
     def has_events(self, subscription: str) -> bool:
@@ -287,7 +292,8 @@ class Subscriptions:
         """
         self._pass(time)
         serial = self._announce(kind, name, app, attributes, payload, when)
-        self._settle()
+        if self._ended:
+            self._settle()
         return serial if serial in self._holds else None
 
     @property
@@ -305,7 +311,8 @@ class Subscriptions:
 
     def wanted_before(self, kinds: Iterable[str]) -> bool:
         """Whether anybody asked to be told of such events before they happen."""
-        return any(("before", kind) in self._indexes for kind in kinds)
+        wanted = self._indexes["before"]
+        return bool(wanted) and any(kind in wanted for kind in kinds)
 
     @property
     def deadline(self) -> float | None:
@@ -340,7 +347,8 @@ class Subscriptions:
 
     def _pass(self, time: float) -> None:
         """Time goes on; a clock that was set back stands still."""
-        self._now = max(self._now, time)
+        if time > self._now:
+            self._now = time
 
     def _announce(
         self,
@@ -356,8 +364,8 @@ class Subscriptions:
 
         Those who asked for it before are the only ones whom an event of that sort is for.
         """
-        index = self._indexes.get((when, kind))
-        told = index.matching(attributes) if index is not None else []
+        index = self._indexes[when].get(kind)
+        told = () if index is None else index.matching(attributes)
         if when == "before" and not told:
             return 0
         serial = self.log.next
@@ -494,10 +502,10 @@ class Subscriptions:
         self._disown(gone)
         gone.died = False
         for kind in gone.kinds:
-            index = self._indexes[gone.when, kind]
+            index = self._indexes[gone.when][kind]
             index.remove(gone, gone.selector)
             if not index:
-                del self._indexes[gone.when, kind]
+                del self._indexes[gone.when][kind]
         for serial in list(gone.unacknowledged):
             self._unheard(self._holds[serial], gone, reason)
         self._announce("unsubscribe", None, gone.app, _NOTHING, {"subscription": gone.id})

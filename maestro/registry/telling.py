@@ -14,26 +14,23 @@ from maestro.schemas.core import core_attributes
 
 __all__ = ["hold", "tell", "tell_of_app"]
 
-#: Calls that can be held, beside the seal, and the kinds of their events.
-_HELD: dict[type[m.Call], str] = {
-    m.Offer: "offer",
-    m.OfferGroup: "offer",
-    m.Withdraw: "withdraw",
-    m.Require: "require",
-    m.Retract: "retract",
-    m.Demand: "demand",
-    m.Dispose: "dispose",
+#: Calls that can be held, and the kinds of their events.
+_HELD: dict[type[m.Call], tuple[str, ...]] = {
+    m.Seal: ("declare", "seal"),
+    m.Seals: ("declare", "seal"),
+    m.Offer: ("offer",),
+    m.OfferGroup: ("offer",),
+    m.Withdraw: ("withdraw",),
+    m.Require: ("require",),
+    m.Retract: ("retract",),
+    m.Demand: ("demand",),
+    m.Dispose: ("dispose",),
 }
 
 
 def hold(state: State, call: m.Call) -> bool:
     """Tell of a call before it takes effect; whether it has to wait for somebody."""
-    if isinstance(call, m.Seal | m.Seals):
-        kinds: tuple[str, ...] = ("declare", "seal")
-    elif type(call) in _HELD:
-        kinds = (_HELD[type(call)],)
-    else:
-        return False
+    kinds = _HELD.get(type(call), ())
     if not state.bulletin.subscriptions.wanted_before(kinds):
         return False
     told = [_before(state, call, key, handle) for key, handle in _concerned(state, call)]

@@ -54,6 +54,11 @@ class Lodged(Offering):
             for rank in self.parts
         }
 
+    @property
+    def quick(self) -> bool:
+        """Writing takes its time."""
+        return False
+
     async def bring(
         self, client: Client, ways: Ways, source: transfer.Source, places: Mapping[int, str]
     ) -> None:

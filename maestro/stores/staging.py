@@ -55,6 +55,7 @@ class Stored:
     dtype: np.dtype[Any]
     reads: bool = True
     near: Mapping[int, str] = field(default_factory=dict)
+    quick: bool = False
 
     @classmethod
     def lying(cls, location: Location, layout: Distribution, dtype: np.dtype[Any]) -> Stored:

@@ -16,6 +16,8 @@ async def so_many(lanes: int, jobs: Iterable[Callable[[], Awaitable[None]]]) -> 
         for job in left:  # the lanes share the iterator: each takes the next job that is left
             await job()
 
+    if lanes == 1:  # no task is needed for it
+        return await lane()
     tasks = [asyncio.create_task(lane()) for _ in range(lanes)]
     try:
         await asyncio.gather(*tasks)

@@ -34,6 +34,10 @@ __all__ = ["Wire", "accept_wire", "is_socket", "open_wire", "wire_over"]
 #: Bytes that may have come and not be read, before no more is let in.
 AHEAD = 1 << 20
 
+#: Bytes that wait for the end of a turn of the event loop, at most: more of them are worth a
+#: message, so that whoever reads can begin while whoever writes goes on.
+HELD = 1 << 13
+
 #: Bytes of one word, at most.
 LONGEST = 1 << 30
 
@@ -132,6 +136,8 @@ class Wire(ABC):
         if self._writing:
             self._unsent.append(packed)
             self.unsent += len(packed)
+            if self.unsent > HELD:
+                self._hurry()
         else:
             self._writing = True
             self._put(packed)
@@ -143,6 +149,9 @@ class Wire(ABC):
             self._put(batch)
         else:
             self._written()
+
+    def _hurry(self) -> None:  # noqa: B027  (nothing, where that goes in messages)
+        """There is much that waits for the end of this turn."""
 
     def _written(self) -> None:
         """There is nothing to be sent any more, or nobody to whom."""
@@ -222,6 +231,15 @@ class _SocketWire(Wire, asyncio.Protocol):
         self._transport.write(batch)
         if not self._full:
             self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        if not self._full:  # else once it is not
+            super()._write()
+
+    def _hurry(self) -> None:
+        if not (self._full or self._over):
+            batch, self._unsent, self.unsent = b"".join(self._unsent), [], 0
+            self._transport.write(batch)  # what comes after it is seen to already
 
     async def hear(self, take: Callable[[Iterator[Any]], None]) -> None:
         take(self._take(self._taken()))

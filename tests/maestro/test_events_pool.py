@@ -373,11 +373,20 @@ def test_wrong_subscriptions_are_refused(app, wrong, error, says):
 
 
 def test_only_the_own_subscriptions_can_be_touched(app, other):
-    listener = app.subscribe()
+    listener = app.subscribe(ack=True, kinds="withdraw", when="before")
     stranger = maestro.Subscription(other._link, listener._name)
-    for touch in (stranger.poll, stranger.end, lambda: stranger.ack([])):
+    for touch in (stranger.poll, stranger.end):
         with pytest.raises(LifecycleError, match="unknown"):
             touch()
+    have = other.offer("a")
+    leaving = in_thread(have.withdraw)
+    (event,) = listener.wait(timeout=120)
+    with pytest.raises(LifecycleError, match="expected one of those that the subscription was"):
+        stranger.ack(event)
+    other._link.tell_soon("ack", subscription=listener._name, serials=[event.serial])
+    assert "a" in other.pool, "nobody hears of that, and it changes nothing"
+    listener.ack(event)
+    leaving()
 
 
 def test_asynchronous_apps_subscribe_as_well():

@@ -422,8 +422,11 @@ class Machine(RuleBasedStateMachine):
         return {(n, found["version"], held[r]) for r, nodes in places.items() for n in nodes}
 
     def bring(self, handle):
-        word = m.Abort if self.abort_next else m.Stored
-        self.pool.ask(word, self.apps[handle], handle)
+        app, awaited = self.apps[handle], self.moves.one_of(False, True)
+        if self.abort_next:
+            self.pool.ask(m.Abort, app, handle)
+        else:
+            self.pool.ask(m.Stored, app, handle, awaited=awaited)
         if self.abort_next:
             self.states[handle] = self.back[handle]
 

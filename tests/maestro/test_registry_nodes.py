@@ -255,6 +255,27 @@ def test_an_offer_whose_node_dies_is_told_so_and_can_be_made_again(pool):
     assert adopt(pool).parts == ()  # what was left is only to be cleared away
 
 
+def test_an_offer_whose_node_dies_while_nobody_waits_for_it_is_lost(pool):
+    """As if the node had died right after: who wants it is told."""
+    pool.group("p", "g", "group", [("x", "x"), ("y", "y")])
+    pool.group("c", "wanted", "group")
+    for key in ("want", "wanted"):
+        pool.ask(m.Require, "c", key)
+    demands = [pool.call(m.Demand, "c", key) for key in ("want", "wanted")]
+    for offer, key in ((pool.offer, "have"), (pool.offer_group, "g")):
+        answer = offer("p", key, store=False)
+        lose(pool, answer.get("x", answer)["nodes"][0])
+        pool.ask(m.Stored, "p", key, awaited=False)
+    for name, demand in zip("tx", demands, strict=True):
+        with pytest.raises(DataLostError, match=f"'{name}': .* lost with node a:. before they"):
+            pool.answer(demand)
+    pool.ask(m.Retract, "c", "wanted")
+    for key in ("have", "g"):
+        pool.ask(m.Withdraw, "p", key)
+        pool.ask(m.Dispose, "p", key)
+    pool.check()
+
+
 # Room
 
 

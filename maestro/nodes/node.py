@@ -12,6 +12,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ from maestro.nodes.answering import Answering
 from maestro.nodes.footprint import Footprint
 from maestro.nodes.holdings import Arrival, Holdings
 from maestro.nodes.spilling import Spill
+from maestro.stores.staging import read
 from maestro.stores.store import open_store
+from maestro.stores.writing import write
 from maestro.transport import small
 from maestro.transport.bringing import Delivery, Taking
 from maestro.transport.buffers import Buffers, keep_freed_memory
@@ -125,6 +128,8 @@ class Node:
                 "hello": self.hello,
                 "pieces": self.pieces,
                 "place": self.place,
+                "save": partial(write, self, worker),
+                "stage": partial(read, self),
                 "store": self.store,
                 "where": self.where,
                 "whole": self.whole,

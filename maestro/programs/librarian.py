@@ -22,6 +22,7 @@ from maestro.locations import Location
 from maestro.schemas.core import core_attributes
 from maestro.selectors import Selector
 from maestro.stores.datasets import is_file, variables
+from maestro.stores.lanes import Lanes
 from maestro.stores.naming import OURS, Origin, original_attributes
 from maestro.stores.staging import Stored
 from maestro.stores.store import Store, open_store
@@ -31,7 +32,7 @@ from maestro.transport.offload import off_loop
 __all__ = ["Holding", "Librarian"]
 
 #: CDOs that are brought at once.
-TURNS = 16
+TURNS = 128
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Librarian(Mapping[str, Holding]):
         self._url = str(store)
         self._holdings: dict[str, Holding] = {}
         self._store: Store | None = None
+        self._lanes = Lanes(self._link, "stage")
         self.staged: list[Cdo] = []
 
     def open(self) -> Any:
@@ -252,7 +254,7 @@ class Librarian(Mapping[str, Holding]):
                         f"CDO {name!r}: {wanted} was given, expected the shape"
                         f" {holding.layout.shape} of {holding.path!r} in {store.url}"
                     )
-                lying = replace(lying, distribution=wanted, reads=True, near={})
+                lying = replace(lying, distribution=wanted, lanes=self._lanes, near={})
             await cdo._offer(lying)
         self.staged.append(cdo)
         self._bytes[0] += holding.nbytes
@@ -294,6 +296,7 @@ class Librarian(Mapping[str, Holding]):
 
     async def _close(self) -> None:
         staged, self.staged = self.staged, []
+        await self._lanes.close()
         await _withdraw(staged)
 
 

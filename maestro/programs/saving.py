@@ -15,11 +15,12 @@ from maestro.apps.link import Link
 from maestro.apps.subscription import Subscription
 from maestro.attributes import plain
 from maestro.config import get_bytes
+from maestro.locations import is_location
 from maestro.messages import dtype_from_wire
 from maestro.stores.archive import Archive, commit
 from maestro.stores.form import Form, choose
 from maestro.stores.lanes import Lanes
-from maestro.stores.naming import Origin, dimensions, to_attributes
+from maestro.stores.naming import Origin, dimensions, to_attributes, to_json
 from maestro.stores.writing import Job
 from maestro.transport import transfer
 from maestro.transport.offload import off_loop
@@ -108,8 +109,9 @@ class Saver:
         news: Callable[[int], None],
     ) -> None:
         self._link, self._archive = link, archive
-        self._pool, self._owner, self._compressors = pool, owner, compressors
-        self._lanes = Lanes(link, news)
+        self._pool, self._compressors = pool, compressors
+        common = {"store": archive.store.url, "archive": archive.identity, "owner": owner}
+        self._lanes = Lanes(link, "save", news, **common)
 
     async def save(self, held: Held) -> None:
         """Write what is held, all of it, and make it part of the archive.
@@ -146,21 +148,21 @@ class Saver:
 
     async def _commit(self, held: Held) -> None:
         archive = self._archive
-        await off_loop(False, commit, archive.store, archive.identity, held.path, held.document)
+        content = to_json(held.document)
+        await off_loop(False, commit, archive.store, archive.identity, held.path, content)
 
     async def _jobs(
         self, source: transfer.Source, where: transfer.Whereabouts, form: Form, held: Held
     ) -> list[tuple[str, Job]]:
         """The objects of an array, each with the node that is to write it."""
-        known = await self._link.call("nodes")
-        workers = sorted(set(where.nodes) & set(known)) or sorted(known)
-        layout, archive = form.layout, self._archive
+        having = {node for node in where.nodes if node is not None and not is_location(node)}
+        workers = sorted(having or await self._link.call("nodes"))
+        layout = form.layout
         if layout.size == 1:
             writers = workers[:1]
         else:
             writers = await off_loop(False, places, source, where.nodes, layout, workers)
-        alone = layout.size == 1
-        about = archive.store.url, archive.identity, self._owner, held.path, form, held.document
+        alone, about = layout.size == 1, (held.path, form, to_json(held.document))
         return [
             (node, Job(source, where, *about, (rank,), alone)) for rank, node in enumerate(writers)
         ]

@@ -169,8 +169,8 @@ def identity(store: Store) -> str:
         ) from None
 
 
-def commit(store: Store, archive: str, path: str, document: Mapping[str, Any]) -> None:
-    """Make a CDO, all of whose objects are written, part of an archive.
+def commit(store: Store, archive: str, path: str, content: bytes) -> None:
+    """Make a CDO, all of whose objects are written, part of an archive, by its ``zarr.json``.
 
     Raises
     ------
@@ -179,7 +179,6 @@ def commit(store: Store, archive: str, path: str, document: Mapping[str, Any]) -
     """
     if identity(store) != archive:
         raise StoreError(f"store {store.url}: another archive is there by now, expected {archive}")
-    content = to_json(document)
     try:
         store.create(f"{path}/{META}", content)
     except StoreExistsError:  # by whom nobody heard any more that it was done

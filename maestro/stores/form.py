@@ -17,16 +17,18 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import google_crc32c
+import msgpack
 import numpy as np
 
 from layouts import Distribution, Tiled
 from layouts.foreign.zarr_grids import from_regular_grid
 from layouts.orders import Order, normalize, slowest_first
+from maestro.messages import REMEMBERED, dtype_from_wire, dtype_to_wire
 
 __all__ = ["Form", "choose"]
 
@@ -164,6 +166,29 @@ class Form:
             "storage_transformers": [],
         }
 
+    def to_words(self) -> dict[str, Any]:
+        """As a plain message."""
+        return {
+            "shape": self.shape,
+            "dtype": dtype_to_wire(self.dtype, "a form"),
+            "order": self.order,
+            "chunks": self.chunks,
+            "shards": self.shards,
+            "compressors": self.compressors,
+            "separator": self.separator,
+        }
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, Any]) -> Form:
+        """The form of a message.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is none.
+        """
+        return _form(msgpack.packb(words, unicode_errors="surrogatepass"))
+
     @classmethod
     def of(cls, metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> Form | None:
         """The form of an array whose bytes lie in the store as they do in memory; None for others.
@@ -231,6 +256,18 @@ def choose(
     >>> form.shards, form.chunks, form.layout.size
     ((512, 512), (256, 512), 8)
     """
+    form = _chosen(distribution, dtype, largest, chunk)
+    return replace(form, compressors=tuple(compressors)) if compressors else form
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _form(packed: bytes) -> Form:
+    words = msgpack.unpackb(packed, unicode_errors="surrogatepass", use_list=False)
+    return Form(**{**words, "dtype": dtype_from_wire(words["dtype"])})
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _chosen(distribution: Distribution, dtype: np.dtype[Any], largest: int, chunk: int) -> Form:
     order = distribution.order
     if isinstance(order, Tiled):
         order = order.inner
@@ -246,7 +283,6 @@ def choose(
         order,
         tuple(chunks),
         tuple(shards) if chunks != shards else None,
-        tuple(compressors),
     )
 
 

@@ -21,8 +21,8 @@ All take turns, in another order in each round; ratios are medians of the rounds
 
 fields             A producer in a process of its own offers and withdraws fields; an archiver is
                    told, writes and acknowledges each, and each withdraw waits for it. Then a
-                   librarian brings them back, and each is demanded and compared. None may be lost,
-                   none twice.
+                   librarian stages and withdraws them, and a consumer in a process of its own is
+                   told, demands, compares and acknowledges each. None may be lost, none twice.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -46,6 +45,7 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+import psutil
 import zarr
 from distributed import LocalCluster, wait
 from measure import Timing, available_memory, in_units, machine, table
@@ -55,7 +55,7 @@ from layouts import Block, BlockCyclic, Distribution
 from maestro.stores.form import choose
 
 SPAWN = multiprocessing.get_context("spawn")
-NODES, AHEAD, BATCH = 4, 16, 500
+NODES, AHEAD = 4, 64
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -225,16 +225,20 @@ def report(seconds: dict[str, list[float]], nbytes: int, references: list[str]) 
 
 
 def produce(address: str, count: int, elements: int) -> None:
-    """Offer and withdraw fields, some at a time."""
+    """Offer and withdraw fields, some at a time, each from memory that is used again and again."""
 
     async def main() -> None:
+        free = [np.empty(elements) for _ in range(AHEAD)]
         turn = asyncio.Semaphore(AHEAD)
         async with maestro.connect(address, component="producer", asynchronous=True) as app:
 
             async def one(number: int) -> None:
                 async with turn:
+                    field = free.pop()
+                    field.fill(number)
                     cdo = app.declare(f"field-{number}", attributes={"number": number})
-                    await cdo.offer(np.full(elements, number, "f8"))
+                    await cdo.offer(field)
+                    free.append(field)
                     await cdo.withdraw()
                     await cdo.dispose()
 
@@ -243,45 +247,108 @@ def produce(address: str, count: int, elements: int) -> None:
     asyncio.run(main())
 
 
-def _note(times: list[float], path: str) -> None:
-    times.append(perf_counter())
+def consume(address: str, count: int, told: Any) -> None:
+    """Demand and compare each field before it leaves, and say at the end how often which came."""
+
+    async def main() -> Counter[int]:
+        found: Counter[int] = Counter()
+        how: Any = {"kinds": ["withdraw"], "when": "before", "ack": True}
+        async with (
+            maestro.connect(address, component="consumer", asynchronous=True) as app,
+            await app.subscribe("(has number)", **how) as events,
+        ):
+            told.put("ready")
+
+            async def one(event: Any) -> None:
+                cdo = app.declare(event.name)
+                field = await cdo.demand()
+                number = cdo.attributes["number"]
+                if event.name == f"field-{number}" and np.all(field == number):
+                    found[number] += 1
+                await cdo.dispose()
+
+            while sum(found.values()) < count:
+                batch = await events.wait(timeout=60)
+                if not batch:
+                    break
+                await asyncio.gather(*map(one, batch))
+                await events.ack(batch)
+        return found
+
+    told.put(asyncio.run(main()))
 
 
-def fields(app: Any, folder: Path, count: int, elements: int) -> None:
+async def bring_back(address: str, store: Path, count: int) -> None:
+    """Stage and withdraw what is in an archive, some at a time."""
+    turn = asyncio.Semaphore(AHEAD)
+    async with (
+        maestro.connect(address, component="librarian", asynchronous=True) as app,
+        maestro.Librarian(app, store) as librarian,
+    ):
+        if len(librarian) != count:
+            raise SystemExit(f"{len(librarian)} fields are in the archive, of {count}")
+
+        async def one(name: str) -> None:
+            async with turn:
+                cdo = await librarian.stage(name)
+                await cdo.withdraw()
+                await cdo.dispose()
+
+        await asyncio.gather(*map(one, librarian))
+
+
+class Cost:
+    """What a part of the work took: seconds, and processors' seconds of all processes."""
+
+    def __init__(self, cluster: Any) -> None:
+        self._workers = [psutil.Process(worker.pid) for worker in cluster.workers.values()]
+        self._begun, self._before = perf_counter(), self._spent()
+
+    def _spent(self) -> float:
+        ended = sum(os.times()[:4])  # this process', and those of its own that have ended
+        return ended + sum(sum(p.cpu_times()[:2]) for p in self._workers)
+
+    def per(self, count: int) -> str:
+        """How many of them a second, and what each took."""
+        rate = count / (perf_counter() - self._begun)
+        spent = (self._spent() - self._before) / count * 1e3
+        return f"{rate:.0f} a second, {spent:.1f} ms of CPU each"
+
+    def most(self) -> int:
+        """Bytes that a worker had in memory at most, what it shares with others included."""
+        files = [Path(f"/proc/{worker.pid}/status").read_text() for worker in self._workers]
+        lines = [line for text in files for line in text.splitlines() if "VmHWM" in line]
+        return max(int(line.split()[1]) << 10 for line in lines)
+
+
+def fields(app: Any, cluster: Any, folder: Path, count: int, elements: int) -> None:
     """Bring many fields through an archive, and print how many a second."""
     store = folder / "fields"
-    saved: list[float] = []
-    told = partial(_note, saved)
-    with maestro.Archiver(app, store, "(has number)", tell=told) as archiver:
+    with maestro.Archiver(app, store, "(has number)") as archiver:
+        cost = Cost(cluster)
         producer = SPAWN.Process(target=produce, args=(app.address, count, elements))
         producer.start()
         archiver.wait(count)
         producer.join()
-        missed = archiver.missed
-    found: Counter[int] = Counter()
-    begun = perf_counter()
-    names = sorted(f"field-{number}" for number in range(count))
-    with maestro.connect(app.address, component="consumer") as consumer:
-        with maestro.Librarian(app, store) as librarian:
-            if len(librarian) != count:
-                raise SystemExit(f"{len(librarian)} fields are in the archive, of {count}")
-            for first in range(0, count, BATCH):
-                for cdo in librarian.stage_all(names=names[first : first + BATCH]):
-                    number = librarian[cdo.name].attributes["number"]
-                    if np.all(consumer.demand(cdo.name) == number):
-                        found[number] += 1
-                    cdo.withdraw()
-                    cdo.dispose()
-    staged = count / (perf_counter() - begun)
-    archived = (count - 1) / (saved[-1] - saved[0]) if count > 1 else float("nan")
+        missed, archived = archiver.missed, cost.per(count)
+    told = SPAWN.Queue()
+    consumer = SPAWN.Process(target=consume, args=(app.address, count, told))
+    consumer.start()
+    told.get()
+    cost = Cost(cluster)
+    asyncio.run(bring_back(app.address, store, count))
+    found = told.get()
+    consumer.join()
+    staged, most = cost.per(count), cost.most()
     lost = [number for number in range(count) if not found[number]]
     twice = [number for number, times in found.items() if times > 1]
     if lost or twice or missed or producer.exitcode:
         raise SystemExit(f"fields failed: lost {lost[:9]}, twice {twice[:9]}, missed {missed[:9]}")
     print(
-        f"{count} fields of {in_units(elements * 8)}: {archived:.0f} a second into the archive"
-        f" (offered, told, saved, acknowledged, withdrawn), {staged:.0f} a second back (staged,"
-        " demanded, compared, withdrawn); none lost, none twice"
+        f"{count} fields of {in_units(elements * 8)}, none lost, none twice, {AHEAD} at a time"
+        f" (a worker had at most {in_units(most)} in memory)\n"
+        f"  into the archive (offered, told, saved, acknowledged, withdrawn): {archived}\n"
+        f"  and back (staged, told, demanded, compared, acknowledged, withdrawn): {staged}"
     )
 
 
@@ -317,7 +384,7 @@ def main() -> None:
             whole.withdraw()
             report(rounds(whole.readers(), options.repeat), nbytes, ["from_zarr"])
         if options.fields:
-            fields(app, Path(folder), options.fields, max(1, options.field_size // 8))
+            fields(app, cluster, Path(folder), options.fields, max(1, options.field_size // 8))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ ALLOWED = {
 
 # What only one file may, of the distributions of an extra; it imports them where it needs them.
 OPTIONAL = {
-    "maestro/stores/datasets.py": {"xarray"},
+    "maestro/stores/datasets.py": {"cfgrib", "xarray"},
     "maestro/stores/objects.py": {"obstore"},
 }
 

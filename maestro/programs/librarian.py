@@ -76,7 +76,8 @@ class Librarian(Mapping[str, Holding]):
 
     Archives of maestro's come back as they were, names, types, attributes, distributions and
     orders; of other programs' Zarr stores, of version 3 or 2, every array is a CDO named by its
-    path. So is every variable of a file that xarray reads, such as NetCDF, or GRIB with cfgrib.
+    path. So is every variable of a file that xarray reads, such as NetCDF, or GRIB with cfgrib:
+    messages of several kinds become several arrays, as `maestro.stores.datasets` names them.
 
     Parameters
     ----------

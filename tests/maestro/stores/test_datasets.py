@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import dask
+import eccodes
 import iris_sample_data
 import numpy as np
 import pytest
@@ -73,6 +74,55 @@ def test_a_grib_file_into_an_archive(app, tmp_path):
         assert data["t"].dims == ("y", "x")
         assert data["t"].attrs["GRIB_shortName"] == "t"
     assert {path.name for path in tmp_path.iterdir()} == {file.name, "run.zarr"}  # no index
+
+
+def mixed(file):
+    """Messages of two parameters, at several kinds of levels and steps, in one file."""
+    with open(SAMPLES / "polar_stereo.grib2", "rb") as sample:
+        first = eccodes.codes_grib_new_from_file(sample)
+    values = eccodes.codes_get_values(first)
+    with open(file, "wb") as target:
+        for name, kind, level, step in [
+            ("t", "isobaricInhPa", 850, 0),
+            ("t", "isobaricInhPa", 500, 0),
+            ("u", "isobaricInhPa", 850, 0),
+            ("t", "heightAboveGround", 2, 0),
+            ("t", "surface", 0, 6),
+        ]:
+            message = eccodes.codes_clone(first)
+            for key, value in (("shortName", name), ("typeOfLevel", kind), ("level", level)):
+                eccodes.codes_set(message, key, value)
+            eccodes.codes_set(message, "stepRange", str(step))
+            eccodes.codes_set_values(message, values + level)
+            eccodes.codes_write(message, target)
+    return file
+
+
+def test_a_grib_file_of_all_sorts_of_messages(app, tmp_path):
+    """As cfgrib puts them together: an array of all that differ by level, or step, alone."""
+    with xr.open_dataset(
+        SAMPLES / "polar_stereo.grib2", engine="cfgrib", backend_kwargs={"indexpath": ""}
+    ) as data:
+        expected = data["t"].values
+    with maestro.Librarian(app, mixed(tmp_path / "mixed.grib")) as found:
+        arrays = {name: held.layout.shape for name, held in found.items() if held.layout.ndim}
+        plane = expected.shape
+        assert arrays == {
+            **{"t.isobaricInhPa": (2, *plane), "t.surface": plane, "t2m": plane, "u": plane},
+            **{"isobaricInhPa": (2,), "latitude": plane, "longitude": plane},
+        }
+        found.stage_all('(GRIB_shortName = "t")')
+        levels = app.demand("t.isobaricInhPa")
+        np.testing.assert_allclose(levels, [expected + 850, expected + 500], atol=0.1)
+        surface = app.pool["t.surface"].attributes
+        assert (surface["step"], surface["GRIB_typeOfLevel"]) == (6, "surface")
+        np.testing.assert_allclose(app.demand("t.surface"), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["run.nc", "run.grib2"])
+def test_a_file_in_an_object_store_is_refused_by_name(app, name):
+    with pytest.raises(maestro.StoreError, match=rf"{name}: got a file in an object store"):
+        maestro.Librarian(app, f"memory:///{name}").open()
 
 
 def test_a_file_that_is_cut_short(app, file):

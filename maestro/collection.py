@@ -1,9 +1,9 @@
 """Python's garbage collection in a process that is a pool manager.
 
 Now and then Python looks through all objects, and nobody is answered meanwhile: those of Dask's and
-our modules take 60 ms, those of a pool of 100 000 CDOs several times as long. What has outlived one
-look is put aside, so each object is looked at once. Reference counts see to nearly all that ends;
-what is left of it, in cycles, waits for a quiet moment, in which everything is looked through.
+our modules take 60 ms, those of a pool of 100 000 CDOs several times as long. So what has outlived
+a look at the latest few thousand is put aside. Reference counts see to nearly all that ends; what
+is left of it, in cycles, waits for a quiet moment, in which everything is looked through.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ __all__ = ["Collection"]
 #: Seconds without a call after which a moment is a quiet one.
 QUIET = 10.0
 
-#: How many more objects than after the last look make another one worth it: a third, and so many.
-GROWN, FEW = 4 / 3, 100_000
+#: How often something was put aside before everything is looked through again: some 100 000
+#: objects, as Python's thresholds are.
+OFTEN = 16
 
 
 class Collection:
@@ -34,7 +35,7 @@ class Collection:
         self._count = count
         self._loop = asyncio.get_running_loop()
         self._counted = count()
-        self._kept = 0
+        self._aside = 0
         self.look_through()
         gc.callbacks.append(self._collected)
         self._timer = self._loop.call_later(QUIET, self._look)
@@ -44,7 +45,7 @@ class Collection:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        self._kept = gc.get_freeze_count()
+        self._aside = 0
 
     def close(self) -> None:
         """Leave it to Python again."""
@@ -54,13 +55,14 @@ class Collection:
             gc.unfreeze()
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
-        if phase == "stop" and info["generation"] == 2:
+        if phase == "stop" and info["generation"]:
             gc.freeze()
+            self._aside += 1
 
     def _look(self) -> None:
         """Look through everything if nobody is there to be kept waiting, and it may be worth it."""
         counted = self._count()
-        if counted == self._counted and gc.get_freeze_count() > self._kept * GROWN + FEW:
+        if counted == self._counted and self._aside > OFTEN:
             self.look_through()
         self._counted = counted
         self._timer = self._loop.call_later(QUIET, self._look)

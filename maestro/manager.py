@@ -29,6 +29,7 @@ from maestro.nodes.node import NodePlugin, clear_away
 from maestro.registry import Registry
 from maestro.registry.subscriptions import Subscriptions
 from maestro.selectors import Selector
+from maestro.transport.asking import NodeLines
 
 __all__ = ["ManagerPlugin"]
 
@@ -94,6 +95,7 @@ class Manager:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._enlisting: set[asyncio.Task[Any]] = set()
         self.lines = Lines(self.carry_out)
+        self._nodes = NodeLines(scheduler.rpc, self._has)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Reply: lambda i: self.lines.answer(i.request, i.value),
             m.Refuse: lambda i: self.lines.answer(i.request, None, i.error),
@@ -156,10 +158,14 @@ class Manager:
             await self._clear(parts)
             return
         try:
-            await self.scheduler.rpc(parts.node).maestro_free(
-                version=parts.version, ranks=parts.ranks, settled=parts.settled
+            await self._nodes.call(
+                parts.node,
+                "free",
+                version=parts.version,
+                ranks=parts.ranks,
+                settled=parts.settled,
             )
-        except OSError:  # the node is gone, and what it held with it
+        except (OSError, MaestroError):  # the node is gone, and what it held with it
             logger.info("Node %s went before it could drop version %d", parts.node, parts.version)
 
     async def _clear(self, parts: m.Free) -> None:
@@ -223,7 +229,11 @@ class Manager:
             self._collection.close()
         for task in (*self._tasks, *self._enlisting):
             task.cancel()
+        self._nodes.close()
         clear_away()
+
+    async def _has(self, node: str) -> bool:
+        return node in self.scheduler.workers
 
     def _soon(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[Any]]) -> None:
         task = asyncio.create_task(work)

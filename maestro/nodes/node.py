@@ -125,6 +125,7 @@ class Node:
         self._closed = False
         self._answering = Answering(
             {
+                "free": self.free,
                 "hello": self.hello,
                 "pieces": self.pieces,
                 "place": self.place,
@@ -139,7 +140,6 @@ class Node:
             maestro_adopt=self.adopt,
             maestro_clear=self.clear,
             maestro_enlist=self.enlist,
-            maestro_free=self.free,
             maestro_give=self.give,
             maestro_lend=self.lend,
             maestro_line=self._answering.serve,

@@ -21,9 +21,8 @@ class Thing:
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How often a manager was asked something; the least growth makes a look worth it."""
-    monkeypatch.setattr(collection, "GROWN", 1.0)
-    monkeypatch.setattr(collection, "FEW", 0)
+    """How often a manager was asked something; the least that is put aside makes a look worth it."""
+    monkeypatch.setattr(collection, "OFTEN", 0)
     return [0]
 
 
@@ -33,7 +32,7 @@ def test_what_outlives_a_look_is_looked_at_again_in_a_quiet_moment(asked):
         kept = Collection(lambda: asked[0])
         try:
             more = [Thing() for _ in range(1000)]
-            gc.collect()
+            gc.collect(1)
             gone = [weakref.ref(things[0]), weakref.ref(more[0])]
             del things, more
             gc.collect()

@@ -201,9 +201,8 @@ async def _drop_all(dask_scheduler):
     for cdo in list(manager.registry.cdos.values()):
         for version in cdo.versions():
             for rank, slot in version.slots.items():
-                await dask_scheduler.rpc(slot.node).maestro_free(
-                    version=version.serial, ranks=[rank], settled=True
-                )
+                what = {"version": version.serial, "ranks": [rank], "settled": True}
+                await manager._nodes.call(slot.node, "free", **what)
 
 
 def test_no_room_in_the_arena_but_in_the_node(app, monkeypatch):

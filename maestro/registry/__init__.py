@@ -41,6 +41,12 @@ from maestro.registry.versions import Stage, Version
 
 __all__ = ["Registry"]
 
+
+def _tick(state: State, event: m.Tick) -> None:
+    subscribers.tick(state, event)
+    members.depart(state)
+
+
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.Join: members.join,
     m.Leave: members.leave,
@@ -68,7 +74,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.More: subscribers.more,
     m.Ack: subscribers.ack,
     m.Log: subscribers.log,
-    m.Tick: subscribers.tick,
+    m.Tick: _tick,
     m.List: listing.list_pool,
     m.Nodes: listing.list_nodes,
     m.Expired: expiry.expired,
@@ -109,6 +115,8 @@ class Registry(State):
     @property
     def deadline(self) -> float | None:
         """When a `Tick` has something to do next."""
+        if self.departures:
+            return self.bulletin.time
         told, settled = self.bulletin.deadline, estates.deadline(self)
         return told if settled is None else settled if told is None else min(told, settled)
 

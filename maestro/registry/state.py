@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,26 @@ class Estate:
     next: float = 0.0
 
 
+@dataclass
+class Departure:
+    """An app that is gone, and is forgotten handle by handle.
+
+    Attributes
+    ----------
+    died : bool
+        Whether it went without a word.
+    call : Leave or None
+        Its last one, to be answered in the end.
+    handles : deque of str
+        Those that are not forgotten yet.
+    """
+
+    app: str
+    died: bool
+    call: m.Leave | None
+    handles: deque[str]
+
+
 class State:
     """All apps, nodes, handles and versions of a pool.
 
@@ -94,6 +115,8 @@ class State:
         Each app's place in the order of joins.
     joined : int
         How many have joined so far.
+    departures : dict of str to Departure
+        Apps that are being forgotten; no call of theirs is taken any more.
     handles : dict of str to Handle
         All handles that are sealed.
     cdos : dict of str to Cdo
@@ -130,6 +153,7 @@ class State:
         self.apps: dict[str, m.Join] = {}
         self.joins: dict[str, int] = {}
         self.joined = 0
+        self.departures: dict[str, Departure] = {}
         self.handles: dict[str, Handle] = {}
         self.cdos: dict[str, Cdo] = {}
         self.serial = 0
@@ -157,7 +181,7 @@ class State:
 
     def check_caller(self, call: m.Call) -> None:
         """Raise PoolLostError if a call is of nobody who is connected."""
-        if call.app not in self.apps:
+        if call.app not in self.apps or call.app in self.departures:
             raise PoolLostError(f"app {call.app!r} is not connected to this pool")
 
     def together(self, key: str) -> Iterator[tuple[str, Handle, Cdo]]:

@@ -63,6 +63,13 @@ class Pool:
     def join(self, app):
         self.ask(m.Join, app, client=app, workflow="w", component="c")
 
+    def leave(self, app):
+        """Let an app go, in as many turns as that takes."""
+        request = self.call(m.Leave, app)
+        while app in self.registry.departures:
+            self.send(m.Tick())
+        return self.answer(request)
+
     def seal(
         self,
         app,

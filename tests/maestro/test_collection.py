@@ -21,7 +21,7 @@ class Thing:
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How often a manager was asked something; the least that is put aside makes a look worth it."""
+    """How often a manager was asked something; what is put aside is soon worth a look."""
     monkeypatch.setattr(collection, "OFTEN", 0)
     return [0]
 

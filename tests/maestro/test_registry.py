@@ -15,6 +15,7 @@ from maestro.errors import (
     PoolLostError,
     PoolTimeoutError,
 )
+from maestro.registry.members import AT_ONCE
 from tests.maestro.pools import F8, HALVES, WHOLE, Pool
 
 
@@ -373,3 +374,33 @@ def test_calls_of_strangers_are_refused(pool):
     pool.seal("p", "one")
     with pytest.raises(LifecycleError, match="handle 'one' is unknown"):
         pool.ask(m.Require, "q", "one")
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_an_app_that_had_much_leaves_in_turns(died):
+    """So that the manager answers others meanwhile: a handle takes it some 50 us."""
+    pool = Pool(limit=1 << 20)
+    pool.join("p"), pool.join("c")
+    many = 2 * AT_ONCE + 1
+    for number in range(many):
+        pool.seal("p", f"h{number}", f"n{number}")
+        pool.offer("p", f"h{number}")
+    pool.seal("c", "want", "n0")
+    pool.ask(m.Require, "c", "want")
+    leaving = next(pool.requests)
+    pool.send(m.LineLost("p") if died else m.Leave(leaving, "p"))
+    for turn in (1, 2):
+        assert len(pool.registry.handles) == 1 + many - turn * AT_ONCE
+        assert leaving not in pool.answers
+        pool.check()
+        with pytest.raises(PoolLostError, match="'p' is not connected"):
+            pool.ask(m.List, "p")
+        pool.send(m.LineLost("p"))  # nothing more comes of that
+        assert pool.registry.deadline is not None
+        pool.send(m.Tick())
+    assert (leaving in pool.answers) is not died
+    assert list(pool.registry.apps) == ["c"]
+    assert pool.registry.deadline is None
+    assert pool.ask(m.Demand, "c", "want")["nodes"] == ["node-0"], "it was kept"
+    pool.ask(m.Received, "c", "want")
+    assert not pool.held

@@ -354,7 +354,7 @@ def test_an_app_that_leaves_takes_a_chain_with_it_in_any_order(pool):
         pool.ask(m.Stored, "p", f"h{k}")
     pool.seal("c", "want", "n0")
     assert len(pool.ask(m.Demand, "c", "want")["along"]) == length - 1
-    pool.ask(m.Leave, "p")
+    pool.leave("p")
     assert len(names(pool)) > 1
     pool.ask(m.Received, "c", "want")
     assert names(pool) == []

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from maestro import messages as m
 from maestro.apps.lifecycle import TURNS
 from maestro.errors import DataLostError, InconsistentError
+from maestro.registry import members
 from maestro.registry.needs import find
 from maestro.registry.versions import Stage
 from tests.maestro.pools import F8, HALVES, Pool
@@ -251,10 +252,12 @@ class Machine(RuleBasedStateMachine):
             self.forget(handle)
         for subscription in [s for s, owner in self.subscribed.items() if owner == app]:
             del self.subscribed[subscription], self.told[subscription]
-        if died:
-            self.send(m.AppLost(app))
-        else:
-            self.pool.ask(m.Leave, app)
+        members.AT_ONCE = self.moves.one_of(1, 256)
+        self.send(m.AppLost(app) if died else m.Leave(next(self.pool.requests), app))
+        while app in self.registry.departures:  # one handle at a time
+            assert self.registry.deadline is not None
+            self.pool.check()
+            self.send(m.Tick())
         for request, (handle, _) in self.open.items():
             assert handle not in gone or request in self.pool.answers, "left unanswered"
         self.settle()
@@ -504,6 +507,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self):
         """When everybody has gone, nothing is left."""
+        members.AT_ONCE = 256
         for app in sorted(self.registry.apps):
             self.pool.ask(m.Leave, app)
         registry = self.registry

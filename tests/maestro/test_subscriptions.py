@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from maestro.errors import LifecycleError, SelectorError
 from maestro.events import CDO_KINDS, KINDS
-from maestro.registry.subscriptions import Ready, Released, Subscriptions
+from maestro.registry.subscriptions import AT_ONCE, Ready, Released, Subscriptions
 from maestro.selectors import Selector
 from tests.maestro.test_selectors import naive
 
@@ -220,7 +220,17 @@ def test_ten_thousand_subscriptions_that_go_with_their_app():
     held = pool.publish(1, "offer", "t", "model", {"step": 1e6})
     pool.take()
     pool.leave(2, "listener", died=True)
+    assert not pool.of("listener")
+    assert pool.publish(2, "offer", "u", "model", {"step": 1e6}) is None, "none of them is told"
+    turns = 0
+    while pool.deadline == 2:  # in turns, so that others have theirs
+        assert not pool.take(), "others are still waited for"
+        assert 0 < pool.count + len(pool._leaving) < 10_000
+        pool.expire(2)
+        turns += 1
     assert pool.take() == [Released(held)]
+    assert turns == 10_000 // AT_ONCE
+    assert pool.deadline is None
     assert not any(pool._indexes.values())
     assert not pool._holds
 

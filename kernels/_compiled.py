@@ -36,7 +36,7 @@ Know About Memory* (Drepper, 2007), section 6.1.
 """
 
 import numpy as np
-from numba import carray, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -89,8 +89,7 @@ WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + PACK + 8 * 5 * MOST_AXES
 INDEX = ir.IntType(64)
 
 # Of everything compiled; only the entry point is ever called from Python.
-kernel = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)
-part = njit(nogil=True, error_model="numpy", inline="always")
+kernel = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def _pointer(builder, address, kind=None, offset=0):
@@ -129,6 +128,19 @@ def entry(typingctx, table, index):
         return builder.load(builder.gep(_pointer(builder, args[0], INDEX), [args[1]]))
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def cell(typingctx, axes, k, column):
+    """What the table of axes, at an address, says of axis `k`."""
+
+    def codegen(context, builder, sig, args):
+        row = builder.mul(args[1], ir.Constant(INDEX, COLUMNS))
+        return builder.load(
+            builder.gep(_pointer(builder, args[0], INDEX), [builder.add(row, args[2])])
+        )
+
+    return types.int64(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -520,7 +532,7 @@ def march_bundles(
     still under way fill a short queue, and only what fits in it runs while memory works.
     """
     apart()
-    stage = room[0]
+    stage, zero = room[0], np.int64(0)
     stream, heads, size, lined, ahead, height, strip = modes
     limits = height, width * itemsize
     if lined:
@@ -542,7 +554,7 @@ def march_bundles(
             to = target + entry(columns, j + m)
             if size:
                 at = done + (-to & (LINE - 1)) if stream and done else done
-                put(to + at, stage + m * pitch + at - low * itemsize, size - at, stream, 0)
+                put(to + at, stage + m * pitch + at - low * itemsize, size - at, stream, zero)
             elif stream:
                 line = ((to + LINE - 1) & -LINE) + done
                 begin = stage + m * pitch + line - to - low * itemsize
@@ -555,7 +567,7 @@ def march_bundles(
         if heads:
             for m in range(count):
                 to = target + entry(columns, j + m)
-                put(to, stage + m * pitch, -to & (LINE - 1), False, 0)
+                put(to, stage + m * pitch, -to & (LINE - 1), zero, zero)
         j += count
 
 
@@ -667,20 +679,20 @@ def put(target, source, size, stream, later):
 def piece(axes, base, k, q):
     """Piece `q` of axis `k`: source and target offset in bytes, length in indices."""
     apart()
-    bases = axes[k, BASES]
+    bases = cell(axes, k, BASES)
     period = np.int64(0)
     if q >= bases:  # explicit pieces never divide
         period = q // bases
-    row = axes[k, FIRST] + q - period * bases
-    source = base[0, row] + period * axes[k, SOURCE_STEP]
-    target = base[1, row] + period * axes[k, TARGET_STEP]
-    length = base[2, row]
-    if q == axes[k, COUNT] - 1:
-        length = axes[k, LAST]
+    row = cell(axes, k, FIRST) + q - period * bases
+    source = entry(base[0], row) + period * cell(axes, k, SOURCE_STEP)
+    target = entry(base[1], row) + period * cell(axes, k, TARGET_STEP)
+    length = entry(base[2], row)
+    if q == cell(axes, k, COUNT) - 1:
+        length = cell(axes, k, LAST)
     if q == 0:
-        skip = axes[k, SKIP]
-        source += skip * axes[k, SOURCE_STRIDE]
-        target += skip * axes[k, TARGET_STRIDE]
+        skip = cell(axes, k, SKIP)
+        source += skip * cell(axes, k, SOURCE_STRIDE)
+        target += skip * cell(axes, k, TARGET_STRIDE)
         length -= skip
     return source, target, length
 
@@ -696,7 +708,7 @@ def edges(target, columns, width):
     return least, greatest
 
 
-@part
+@kernel
 def staged(target, source, itemsize, rows, columns, height, width, steps, stream, room):
     """Copy a rectangle that is dense along its rows in the target, strip by strip.
 
@@ -750,7 +762,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 skip,
                 done,
                 (
-                    stream != 0,
+                    stream,
                     heads,
                     size if last else 0,
                     lined and not heads and not last and itemsize >= DIRECT,
@@ -773,7 +785,8 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 edge = -to & (LINE - 1) if stream else np.int64(0)
                 at = edge + done if done else np.int64(0)
                 end = size if last else edge + done + strip
-                put(to + at, room[0] + m * pitch + at - low * itemsize, end - at, stream, 0)
+                begin = room[0] + m * pitch + at - low * itemsize
+                put(to + at, begin, end - at, stream, np.int64(0))
             j += n
         done += strip
 
@@ -801,8 +814,8 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
             copy_short(pack + end, stage + m * pitch, size)
             end += size
         whole = end & -LINE
-        put(line + begin, pack + begin, whole - begin, True, 0)
-        copy_short(pack, pack + whole, LINE)
+        put(line + begin, pack + begin, whole - begin, np.int64(1), np.int64(0))
+        copy_short(pack, pack + whole, np.int64(LINE))
         line, begin, end = line + whole, np.int64(0), end - whole
     copy_short(line + begin, pack + begin, end - begin)
 
@@ -822,28 +835,31 @@ def ask_wide(source, itemsize, rows, height, width, j, batch):
             prefetch(source + entry(rows, k) + at)
 
 
-@part
-def runs(target, source, itemsize, stream, axes, base):
-    """The inner loop over one axis: each piece is a run."""
-    k = axes.shape[0] - 1
-    steps = axes[k, TARGET_STRIDE], axes[k, SOURCE_STRIDE]
+@kernel
+def runs(target, source, itemsize, stream, k, axes, base):
+    """The inner loop over axis `k`, the last one: each piece is a run."""
+    steps = cell(axes, k, TARGET_STRIDE), cell(axes, k, SOURCE_STRIDE)
     dense = steps[0] == itemsize and steps[1] == itemsize
     # What the processor would not ask for by itself: the runs that follow.
-    step = axes[k - 1, SOURCE_STRIDE]
-    first, count = axes[k, FIRST], axes[k, COUNT]
-    end = first + axes[k, BASES]
+    step = cell(axes, k - 1, SOURCE_STRIDE)
+    first, count = cell(axes, k, FIRST), cell(axes, k, COUNT)
+    end = first + cell(axes, k, BASES)
     row, ahead, behind = first, source, target
     for q in range(count):  # as `piece`, without a division for each
-        start, to, n = ahead + base[0, row], behind + base[1, row], base[2, row]
+        start, to, n = (
+            ahead + entry(base[0], row),
+            behind + entry(base[1], row),
+            entry(base[2], row),
+        )
         row += 1
         if row == end:
             row = first
-            ahead += axes[k, SOURCE_STEP]
-            behind += axes[k, TARGET_STEP]
+            ahead += cell(axes, k, SOURCE_STEP)
+            behind += cell(axes, k, TARGET_STEP)
         if q == count - 1:
-            n = axes[k, LAST]
+            n = cell(axes, k, LAST)
         if q == 0:
-            skip = axes[k, SKIP]
+            skip = cell(axes, k, SKIP)
             start += skip * steps[1]
             to += skip * steps[0]
             n -= skip
@@ -855,7 +871,7 @@ def runs(target, source, itemsize, stream, axes, base):
             strided(to, start, n, steps[0], steps[1], itemsize)
 
 
-@part
+@kernel
 def rectangle(target, source, itemsize, rows, columns, height, width, steps, stream, room):
     """Copy a rectangle in the way that fits it; arguments as of `staged`."""
     size = height * itemsize
@@ -872,49 +888,48 @@ def rectangle(target, source, itemsize, rows, columns, height, width, steps, str
         staged(target, source, itemsize, rows, columns, height, width, steps, past, room)
 
 
-@part
-def tiles(target, source, itemsize, stream, axes, base, offsets, room):
-    """The inner loops over two axes: each pair of pieces is cut into rectangles."""
-    k, m = axes.shape[0] - 2, axes.shape[0] - 1
-    down, across = axes[k, CHUNK], axes[m, CHUNK]
-    columns = offsets + down * axes[k, GROUP] * 8
+@kernel
+def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
+    """The inner loops over axes `k` and `k` + 1: each pair of pieces is cut into rectangles."""
+    m = k + 1
+    down, across = cell(axes, k, CHUNK), cell(axes, m, CHUNK)
+    columns = offsets + down * cell(axes, k, GROUP) * 8
     steps = (
-        axes[k, TARGET_STRIDE] // axes[k, GROUP],
-        axes[m, SOURCE_STRIDE] // axes[m, GROUP],
-        axes[k, SOURCE_STRIDE] if axes[k, GROUP] == 1 else 0,
-        axes[m, TARGET_STRIDE] if axes[m, GROUP] == 1 else 0,
+        cell(axes, k, TARGET_STRIDE) // cell(axes, k, GROUP),
+        cell(axes, m, SOURCE_STRIDE) // cell(axes, m, GROUP),
+        cell(axes, k, SOURCE_STRIDE) if cell(axes, k, GROUP) == 1 else 0,
+        cell(axes, m, TARGET_STRIDE) if cell(axes, m, GROUP) == 1 else 0,
     )
-    for q in range(axes[k, COUNT]):
+    for q in range(cell(axes, k, COUNT)):
         row_start, row_to, n = piece(axes, base, k, q)
-        for p in range(axes[m, COUNT]):
+        for p in range(cell(axes, m, COUNT)):
             start, to, c = piece(axes, base, m, p)
             start, to = start + source + row_start, to + target + row_to
             for chunk in range(-(-n // down) * -(-c // across)):
                 i, j = chunk // -(-c // across) * down, chunk % -(-c // across) * across
                 rectangle(
-                    to + i * axes[k, TARGET_STRIDE] + j * axes[m, TARGET_STRIDE],
-                    start + i * axes[k, SOURCE_STRIDE] + j * axes[m, SOURCE_STRIDE],
+                    to + i * cell(axes, k, TARGET_STRIDE) + j * cell(axes, m, TARGET_STRIDE),
+                    start + i * cell(axes, k, SOURCE_STRIDE) + j * cell(axes, m, SOURCE_STRIDE),
                     itemsize,
                     offsets,
                     columns,
-                    min(down, n - i) * axes[k, GROUP],
-                    min(across, c - j) * axes[m, GROUP],
+                    min(down, n - i) * cell(axes, k, GROUP),
+                    min(across, c - j) * cell(axes, m, GROUP),
                     steps,
                     stream,
                     room,
                 )
 
 
-def _move_product(
-    target, source, itemsize, stream, inner, rows, axes_at, columns, base_at, offsets
-):
+def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, base_at, offsets):
     """Move a product of pieces. The outer axes are an odometer over (piece, index in the piece).
 
-    The tables come as addresses, with the rows of `axes` and the columns of `base`. There is at
-    least one outer axis, so that the inner loops are compiled in one place only.
+    The tables come as addresses, with the rows of `axes` and the columns of `base`; `base` goes on
+    as the addresses of its rows. There is at least one outer axis, so that the inner loops are
+    compiled in one place only.
     """
-    axes, base = carray(axes_at, (rows, COLUMNS)), carray(base_at, (3, columns))
-    outer = axes.shape[0] - inner
+    base = base_at, base_at + 8 * columns, base_at + 16 * columns
+    outer = rows - inner
     # Stage and shelf from a line on, the table of where the shelf's rows start, the pack, and the
     # odometer.
     stage = (workspace() + LINE - 1) & -LINE
@@ -932,9 +947,9 @@ def _move_product(
         now, before = state + 40 * k, state + 40 * (k - 1)
         if entry(now, 1) < entry(now, 2):
             assign(now, 1, entry(now, 1) + 1)
-            assign(now, 3, entry(now, 3) + axes[k, SOURCE_STRIDE])
-            assign(now, 4, entry(now, 4) + axes[k, TARGET_STRIDE])
-        elif entry(now, 0) < axes[k, COUNT]:
+            assign(now, 3, entry(now, 3) + cell(axes, k, SOURCE_STRIDE))
+            assign(now, 4, entry(now, 4) + cell(axes, k, TARGET_STRIDE))
+        elif entry(now, 0) < cell(axes, k, COUNT):
             start, to, n = piece(axes, base, k, entry(now, 0))
             assign(now, 0, entry(now, 0) + 1)
             assign(now, 1, 1)
@@ -950,17 +965,16 @@ def _move_product(
             for i in range(3):
                 assign(now + 40, i, 0)
         elif inner == 1:
-            runs(target_at, source_at, itemsize, stream, axes, base)
+            runs(target_at, source_at, itemsize, stream, outer, axes, base)
         else:
-            tiles(target_at, source_at, itemsize, stream, axes, base, offsets, room)
+            tiles(target_at, source_at, itemsize, stream, outer, axes, base, offsets, room)
     if stream:
         fence()
 
 
 def move_entry():
     """The move and its signature."""
-    number, table = types.int64, types.CPointer(types.int64)
-    return _move_product, types.void(*[number] * 6, table, number, table, number)
+    return _move_product, types.void(*[types.int64] * 10)
 
 
 #: What :mod:`kernels.loading` compiles: by kind, a function that returns a function and its

@@ -1,9 +1,10 @@
 """The compiled kernels of this process: each kind on its own, at first use.
 
 What was compiled before on this machine is read from disk (:mod:`kernels.object_cache`) and linked
-(:mod:`kernels.machine_code`), which does not import numba. Otherwise Numba compiles it, and of many
-processes that start together one does so for all. If nothing can be kept, because there is no place
-to write to or the disk is full, the kernel is compiled in each process, and that is all.
+(:mod:`kernels.machine_code`), which does not import numba. Otherwise Numba compiles it
+(:mod:`kernels.compiling`), and of many processes that start together one does so for all. If
+nothing can be kept, because there is no place to write to or the disk is full, the kernel is
+compiled in each process, and that is all.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def warmup() -> None:
 
 def _load(kind: str) -> Entry:
     # Here, for `import kernels` must not wait for llvmlite.
-    from kernels import machine_code
+    from kernels import compiling, machine_code
 
     name = object_cache.name_of(kind, *machine_code.processor())
     code = object_cache.read(name)
@@ -62,23 +63,13 @@ def _load(kind: str) -> Entry:
         with object_cache.compiling():
             code = object_cache.read(name)  # somebody else's, while we waited
             if code is None:
-                compiled = _compile(kind)
-                code = machine_code.stand_alone(compiled.inspect_llvm(), compiled.native_name)
+                code = machine_code.stand_alone(*compiling.in_another_process(kind))
                 if code is None:  # compiled with checks, say, which raise Python's errors
+                    compiled = compiling.compiled(kind)
                     _kept.append(compiled)
                     return machine_code.at(compiled.address, ARGUMENTS[kind])
                 object_cache.write(name, code)
     return machine_code.link(code, ARGUMENTS[kind])
-
-
-def _compile(kind: str) -> Any:
-    """Numba's C callback."""
-    from numba import cfunc
-
-    from kernels import _compiled
-
-    function, signature = _compiled.ENTRIES[kind]()
-    return cfunc(signature, error_model="numpy")(function)
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,6 +8,8 @@ are used: `numba.cfunc` and its `inspect_llvm`, and `llvmlite.binding`.
 
     function -- numba.cfunc --> LLVM code -- stand_alone --> object file -- link --> entry
 
+The LLVM code is as Numba writes it down; all that makes it fast is done here, and once.
+
 Numba's wrapper around a function can report Python errors, with the help of Numba and Python.
 A kernel raises nothing and allocates nothing, so LLVM finds that out and drops all of it. What
 refers to anything but the C library's memory functions is not kept: a symbol that is not there when
@@ -84,16 +86,19 @@ def stand_alone(code: str, name: str) -> bytes | None:
         elif not function.is_declaration:
             function.linkage = "internal"
     machine = _target_machine()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
     passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()  # variables, for Numba has everything in memory
     passes.add_ipsccp_pass()  # the status is always 0 ...
     passes.add_simplify_cfg_pass()  # ... so nothing is ever reported ...
     passes.add_instruction_combine_pass()
     passes.add_global_dead_code_eliminate_pass()  # ... and nothing needed for that
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    passes.run(module, builder)
     needed = {f.name for f in module.functions if f.is_declaration}
     needed |= {v.name for v in module.global_variables if v.is_declaration}
     if any(name not in ALLOWED and not name.startswith("llvm.") for name in needed):
         return None
+    builder.getModulePassManager().run(module, builder)
     return bytes(machine.emit_object(module))
 
 

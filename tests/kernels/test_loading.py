@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import loading, machine_code, object_cache
+from kernels import compiling, loading, machine_code, object_cache
 
 ROOT = Path(kernels.__file__).parent.parent
 
@@ -27,9 +27,12 @@ MOVE_F8 = MOVE.format(n=600, dtype="f8")
 NO_NUMBA = "import sys; sys.modules['numba'] = None\n"
 # Each process that had to compile leaves a mark.
 REPORT = """
-import os, sys
-if "numba" in sys.modules:
+import os
+from kernels import compiling
+def report(kind, work=compiling.in_another_process):
     with open(os.path.join(os.environ["NUMBA_CACHE_DIR"], "compiled"), "a") as file: file.write("1")
+    return work(kind)
+compiling.in_another_process = report
 """
 
 
@@ -60,17 +63,31 @@ def objects(folder):
 
 
 @pytest.fixture(scope="module")
-def compiled():
+def code():
     """What Numba makes of the move: once, for it takes seconds."""
-    return loading._compile("move")
+    return compiling.in_another_process("move")
+
+
+@pytest.fixture(scope="module")
+def stand_alone():
+    """The machine code of that: once for each processor."""
+
+    def make(code, name, made={}, work=machine_code.stand_alone):  # noqa: B006
+        key = machine_code.processor()
+        if key not in made:
+            made[key] = work(code, name)
+        return made[key]
+
+    return make
 
 
 @pytest.fixture
-def load(compiled, tmp_path, monkeypatch):
+def load(code, stand_alone, tmp_path, monkeypatch):
     """Load that kernel as a new process would; says whether it was compiled, and tries it."""
     times = []
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "folder"))
-    monkeypatch.setattr(loading, "_compile", lambda *args: times.append(1) or compiled)
+    monkeypatch.setattr(compiling, "in_another_process", lambda _: times.append(1) or code)
+    monkeypatch.setattr(machine_code, "stand_alone", stand_alone)
 
     def load_again():
         times.clear()
@@ -90,11 +107,12 @@ def test_import_takes_neither_numba_nor_a_compiler(tmp_path):
 
 
 def test_eight_processes_start_on_one_cold_folder(tmp_path):
-    check(*(start(MOVE_F8 + REPORT, tmp_path) for _ in range(8)))
+    check(*(start(REPORT + MOVE_F8, tmp_path) for _ in range(8)))
     left = sorted(path.name for path in tmp_path.iterdir() if path.name != "compiled")
     assert left == sorted([objects(tmp_path)[0].name, object_cache.LOCK_NAME])
     assert (tmp_path / "compiled").read_text() == "1"  # one compiled, the others waited and read
-    check(*(start(NO_NUMBA + MOVE_F8, tmp_path) for _ in range(8)))
+    check(*(start(NO_NUMBA + REPORT + MOVE_F8, tmp_path) for _ in range(8)))
+    assert (tmp_path / "compiled").read_text() == "1"
 
 
 def test_a_change_of_any_source_of_compiled_code_counts():
@@ -163,13 +181,13 @@ def test_the_disk_is_full(load, tmp_path, monkeypatch, where):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_the_folder_goes_away(load, compiled, tmp_path, monkeypatch):
-    def compile_and_remove(*args):
+def test_the_folder_goes_away(load, code, tmp_path, monkeypatch):
+    def compile_and_remove(_):
         shutil.rmtree(tmp_path / "folder")
-        return compiled
+        return code
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "_compile", compile_and_remove)
+        patch.setattr(compiling, "in_another_process", compile_and_remove)
         load()
     assert not load()  # it was made again
 
@@ -186,9 +204,37 @@ def test_a_folder_that_is_read_only(load, tmp_path):
     assert load()
 
 
-def test_code_with_checks_runs_without_being_kept(tmp_path):
-    check(start(MOVE_F8, tmp_path, NUMBA_BOUNDSCHECK="1"))
+# A kernel as it must not be, instead of the move: memory of Numba's, and an error of Python's.
+UNFIT = """
+import ctypes, numpy as np
+from numba import types
+from kernels import _compiled, compiling, loading
+def fill(address, n):
+    values = np.zeros(n)
+    if n > 9: raise ValueError("more than nine")
+    for i in range(n): _compiled.assign(address, i, np.int64(values[i]) + 7)
+_compiled.ENTRIES["move"] = lambda: (fill, types.void(types.int64, types.int64))
+loading.ARGUMENTS["move"] = 2
+compiling.in_another_process = compiling.translated
+target = np.zeros(3, "i8")
+loading.kernel("move")(target.ctypes.data, 3)
+assert target.tolist() == [7, 7, 7]
+assert loading._kept
+"""
+
+
+def test_what_does_not_stand_alone_runs_without_being_kept(tmp_path):
+    check(start(UNFIT, tmp_path))
     assert not objects(tmp_path)
+
+
+@pytest.mark.parametrize("python", ["", "/nowhere/python", sys.executable])
+def test_where_no_other_process_can_compile_this_one_does(monkeypatch, python):
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr(compiling, "ROOT", Path("/nowhere"))  # and nothing to be found there
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(compiling, "translated", lambda kind: ("code", kind))
+    assert compiling.in_another_process("no such kernel") == ("code", "no such kernel")
 
 
 def test_who_waits_too_long_for_a_lock_goes_ahead(tmp_path, monkeypatch):

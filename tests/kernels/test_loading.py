@@ -63,31 +63,19 @@ def objects(folder):
 
 
 @pytest.fixture(scope="module")
-def code():
-    """What Numba makes of the move: once, for it takes seconds."""
-    return compiling.in_another_process("move")
-
-
-@pytest.fixture(scope="module")
-def stand_alone():
-    """The machine code of that: once for each processor."""
-
-    def make(code, name, made={}, work=machine_code.stand_alone):  # noqa: B006
-        key = machine_code.processor()
-        if key not in made:
-            made[key] = work(code, name)
-        return made[key]
-
-    return make
+def move_code():
+    """The machine code of the move, which this machine has, or has after this."""
+    kernels.warmup()
+    return object_cache.read(object_cache.name_of("move", *machine_code.processor()))
 
 
 @pytest.fixture
-def load(code, stand_alone, tmp_path, monkeypatch):
+def load(move_code, tmp_path, monkeypatch):
     """Load that kernel as a new process would; says whether it was compiled, and tries it."""
     times = []
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "folder"))
-    monkeypatch.setattr(compiling, "in_another_process", lambda _: times.append(1) or code)
-    monkeypatch.setattr(machine_code, "stand_alone", stand_alone)
+    monkeypatch.setattr(compiling, "in_another_process", lambda kind: times.append(1) or ("", kind))
+    monkeypatch.setattr(machine_code, "stand_alone", lambda code, name: move_code)
 
     def load_again():
         times.clear()
@@ -113,6 +101,28 @@ def test_eight_processes_start_on_one_cold_folder(tmp_path):
     assert (tmp_path / "compiled").read_text() == "1"  # one compiled, the others waited and read
     check(*(start(NO_NUMBA + REPORT + MOVE_F8, tmp_path) for _ in range(8)))
     assert (tmp_path / "compiled").read_text() == "1"
+
+
+# In place of the compilation, which takes most of the time that such a start takes.
+KNOWN = """
+import pathlib, time
+from kernels import machine_code
+compiling.in_another_process = lambda kind: time.sleep(0.2) or report(kind, lambda _: ("", kind))
+machine_code.stand_alone = lambda code, name: pathlib.Path({path!r}).read_bytes()
+"""
+
+
+@pytest.mark.timeout(1800)
+def test_cold_starts_of_eight_again_and_again(move_code, tmp_path):
+    known = tmp_path / "known.o"
+    known.write_bytes(move_code)
+    for turn in range(int(os.environ.get("MAESTRO_TEST_COLD_STARTS", "2"))):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        code = REPORT + KNOWN.format(path=str(known)) + MOVE_F8
+        check(*(start(code, folder) for _ in range(8)))
+        assert (folder / "compiled").read_text() == "1"
+        assert objects(folder)[0].read_bytes().endswith(move_code)
 
 
 def test_a_change_of_any_source_of_compiled_code_counts():
@@ -181,10 +191,10 @@ def test_the_disk_is_full(load, tmp_path, monkeypatch, where):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_the_folder_goes_away(load, code, tmp_path, monkeypatch):
-    def compile_and_remove(_):
+def test_the_folder_goes_away(load, tmp_path, monkeypatch):
+    def compile_and_remove(kind):
         shutil.rmtree(tmp_path / "folder")
-        return code
+        return "", kind
 
     with monkeypatch.context() as patch:
         patch.setattr(compiling, "in_another_process", compile_and_remove)

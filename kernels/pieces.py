@@ -214,6 +214,8 @@ class Pieces:
             return Pieces.whole(0)
         if hi - lo == self.size:
             return self
+        if self.count == 1:
+            return _run(self.source_extent[0] + lo, self.target_extent[0] + lo, hi - lo)
         first, skip = self._locate(lo)
         end, inside = self._locate(hi - 1)
         count = end - first + 1
@@ -221,7 +223,7 @@ class Pieces:
         period, r = np.divmod(
             first + np.arange(min(count, self.length.size), dtype=np.int64), self.length.size
         )
-        return Pieces(
+        return _derived(
             self.source[r] + period * self.source_step,
             self.target[r] + period * self.target_step,
             self.length[r],
@@ -250,7 +252,9 @@ class Pieces:
         >>> [part.tolist() for part in Pieces.explicit([4, 9], [7, 2], [2, 3]).packed().expand()]
         [[4, 9], [0, 2], [2, 3]]
         """
-        return Pieces(
+        if self.count == 1:
+            return _run(self.source_extent[0], 0, self.size)
+        return _derived(
             self.source,
             self._dense,
             self.length,
@@ -267,7 +271,9 @@ class Pieces:
         >>> [part.tolist() for part in Pieces.explicit([4, 9], [7, 2], [2, 3]).unpacked().expand()]
         [[0, 2], [7, 2], [2, 3]]
         """
-        return Pieces(
+        if self.count == 1:
+            return _run(0, self.target_extent[0], self.size)
+        return _derived(
             self._dense,
             self.target,
             self.length,
@@ -300,11 +306,12 @@ class Pieces:
         """
         if self.count == 0:
             return 0, 0
+        if self.count == 1:
+            start = int(offset[0])
+            return start + self.skip, start + self.last
         bases = self.length.size
         final, r = divmod(self.count - 1, bases)
         end = int(offset[r]) + final * step + self.last
-        if self.count == 1:
-            return end - self.last + self.skip, end
         first = int(offset[0]) + self.skip
         lows, highs = [first, end - self.last], [first + int(self.length[0]) - self.skip, end]
         index = np.arange(bases)
@@ -316,6 +323,41 @@ class Pieces:
             lows.append(int(starts.min()))
             highs.append(int((starts + self.length[kept]).max()))
         return min(lows), max(highs)
+
+
+def _derived(
+    source: Indices,
+    target: Indices,
+    length: Indices,
+    count: int,
+    source_step: int,
+    target_step: int,
+    last: int,
+    skip: int,
+) -> Pieces:
+    """Pieces that others imply; to check them again took half of what a small cut takes."""
+    made = object.__new__(Pieces)
+    for indices in (source, target, length):
+        indices.flags.writeable = False
+    made.__dict__.update(
+        source=source, target=target, length=length, count=count,
+        source_step=source_step, target_step=target_step, last=last, skip=skip,
+    )  # fmt: skip
+    return made
+
+
+def _run(source: int, target: int, size: int) -> Pieces:
+    """One piece; what is asked of every piece is at hand."""
+    made = _derived(_one(source), _one(target), _one(size), 1, 0, 0, size, 0)
+    made.__dict__.update(
+        size=size, source_extent=(source, source + size), target_extent=(target, target + size)
+    )
+    return made
+
+
+@lru_cache(maxsize=4096)
+def _one(index: int) -> Indices:
+    return np.full(1, index, np.int64)
 
 
 @lru_cache(maxsize=4096)

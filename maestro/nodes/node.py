@@ -44,7 +44,7 @@ from maestro.nodes.spilling import Spill
 from maestro.stores.staging import read
 from maestro.stores.store import open_store
 from maestro.stores.writing import write
-from maestro.transport import small
+from maestro.transport import small, straight
 from maestro.transport.bringing import Delivery, Taking
 from maestro.transport.buffers import Buffers, keep_freed_memory
 from maestro.transport.offload import off_loop
@@ -281,7 +281,8 @@ class Node:
             await comm.close()
         else:
             with self.holdings.reading((wanted.version, rank) for rank in wanted.held.values()):
-                await Giving(comm, wanted, self.holdings.parts, self.buffers).serve()
+                give = straight.Giving if wanted.straight else Giving
+                await give(comm, wanted, self.holdings.parts, self.buffers).serve()
         return Status.dont_reply
 
     async def take(self, comm: Comm, delivery: dict[str, Any]) -> Any:

@@ -155,14 +155,27 @@ class NodeLines:
         MaestroError
             What it says.
         """
+        value, error = await (await self._line(node)).ask(word, fields)
+        if error is not None:
+            raise from_wire(error)
+        return value
+
+    async def over_socket(self, node: str) -> bool:
+        """Whether plain sockets lead to a node, at either end.
+
+        Raises
+        ------
+        OSError
+            If it does not answer.
+        """
+        return (await self._line(node)).wire.over_socket
+
+    async def _line(self, node: str) -> Asker:
         line = self._lines.pop(node, None)
         if line is None or line.over:
             line = await self._opened(node)
         self._lines[node] = line
-        value, error = await line.ask(word, fields)
-        if error is not None:
-            raise from_wire(error)
-        return value
+        return line
 
     async def _opened(self, node: str) -> Asker:
         """A line to a node, opened once for all who wait for it."""

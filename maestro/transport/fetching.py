@@ -198,7 +198,7 @@ class _Fetch:
         if came is not None:
             clerk(came)
             return
-        network = Network(self.ways.rpc, self.ways.lives, self.terms, self.source.name)
+        network = Network(self.ways.nodes, self.terms, self.source.name)
         await network.fetch(share.node, self.way, request, self.parts, clerk)
 
     async def _read(self, found: Mapping[int, Found], share: Share) -> None:

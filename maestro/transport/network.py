@@ -6,23 +6,25 @@ connections and given back to it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 from distributed.comm.core import Comm
-from distributed.core import ConnectionPool
 
 from layouts import Plan
 from layouts.tiled import AnyArray
 from maestro.config import get_bytes, get_number, get_seconds
 from maestro.errors import DataLostError, PoolTimeoutError
+from maestro.transport import straight
+from maestro.transport.asking import NodeLines
 from maestro.transport.bringing import Delivery, bring
 from maestro.transport.calling import Silent, connect
 from maestro.transport.ends import Missing
 from maestro.transport.packing import Slab, nbytes
 from maestro.transport.pulling import Request, pull
+from maestro.transport.wire import is_socket
 
 __all__ = ["Network", "Terms", "terms"]
 
@@ -78,18 +80,15 @@ class Network:
 
     Attributes
     ----------
-    rpc : ConnectionPool
-        Dask's connections.
-    lives : callable
-        Whether the pool still has the node of an address; a coroutine function.
+    nodes : NodeLines
+        Over which nodes are asked, and Dask's connections.
     terms : Terms
         How much may be under way.
     name : str
         The CDO, for errors.
     """
 
-    rpc: ConnectionPool
-    lives: Callable[[str], Awaitable[bool]]
+    nodes: NodeLines
     terms: Terms
     name: str
 
@@ -123,7 +122,10 @@ class Network:
         while True:
             try:
                 async with self._comm(node) as comm:
-                    return await pull(comm, way, left, parts, partial(note, left))
+                    large = left.size >= straight.LEAST and is_socket(comm)
+                    bare = large and await self.nodes.over_socket(node)
+                    move = straight.pull if bare else pull
+                    return await move(comm, way, left, parts, partial(note, left))
             except Missing as missing:
                 raise self._lost(missing.rank, node, "it does not hold it any more") from None
             except OSError as error:
@@ -154,7 +156,7 @@ class Network:
 
     async def _try_again(self, fruitless: int, rank: int, node: str, error: OSError) -> int:
         """Count one more failure, or raise what it means."""
-        alive = await self.lives(node)
+        alive = await self.nodes.lives(node)
         if alive and fruitless < self.terms.retries and not isinstance(error, Silent):
             return fruitless + 1
         if alive and isinstance(error, TimeoutError):
@@ -172,11 +174,12 @@ class Network:
     @asynccontextmanager
     async def _comm(self, node: str) -> AsyncIterator[Comm]:
         """A line to a node; one on which not everything was said is closed."""
-        comm = await connect(self.rpc, self.lives, node, self.terms.silence)
+        rpc, lives = self.nodes.rpc, self.nodes.lives
+        comm = await connect(rpc, lives, node, self.terms.silence)
         try:
             yield comm
         except BaseException:
             comm.abort()
             raise
         finally:
-            self.rpc.reuse(node, comm)
+            rpc.reuse(node, comm)

@@ -28,7 +28,7 @@ from layouts.orders import Order, in_order, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 from maestro.transport.payload import as_bytes, as_part, message_order
 
-__all__ = ["Slab", "as_it_lies", "messages", "nbytes", "pack", "unpack"]
+__all__ = ["Slab", "as_it_is_put", "as_it_lies", "messages", "nbytes", "pack", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,26 @@ def as_it_lies(message: Sequence[Slab], part: AnyArray, order: Order) -> NDArray
     """
     if isinstance(part, TiledArray) or len(message) != 1:
         return None
-    if any(axis.count != 1 for axis in message[0].pieces):
+    return _together(message[0], part, [axis.source_extent for axis in message[0].pieces], order)
+
+
+def as_it_is_put(slab: Slab, part: AnyArray, order: Order) -> NDArray[np.uint8] | None:
+    """Where a slab's bytes lie in the target's part as they come; a view.
+
+    None where they have to be unpacked.
+    """
+    if isinstance(part, TiledArray):
+        return None
+    return _together(slab, part, [axis.target_extent for axis in slab.pieces], order)
+
+
+def _together(
+    slab: Slab, part: NDArray[Any], extents: Sequence[tuple[int, int]], order: Order
+) -> NDArray[np.uint8] | None:
+    if any(axis.count != 1 for axis in slab.pieces):
         return None
     # The ellipsis makes it an array also where there are no axes.
-    where: tuple[Any, ...] = tuple(slice(*axis.source_extent) for axis in message[0].pieces)
+    where: tuple[Any, ...] = tuple(slice(*ends) for ends in extents)
     region, order = part[(*where, ...)], message_order(order)
     return as_bytes(region, order) if in_order(region, order) else None
 

@@ -80,6 +80,8 @@ class Request:
         Slabs of the first pair that are there already.
     instead : mapping of int to int
         Source ranks whose own parts are gone, and others whose parts are the same.
+    straight : bool
+        Whether the bytes come over the socket itself: see `maestro.transport.straight`.
     chunk : int
         Bytes of a message at most.
     credit : int
@@ -99,6 +101,7 @@ class Request:
     region: tuple[tuple[int, int], ...] | None = None
     skip: int = 0
     instead: Mapping[int, int] = field(default_factory=dict)
+    straight: bool = False
 
     @property
     def held(self) -> dict[int, int]:
@@ -184,6 +187,7 @@ class Request:
                 silence=silence,
                 region=region,
                 instead=instead,
+                straight=bool(words["straight"]),
                 **numbers,
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:

@@ -66,7 +66,7 @@ async def store(
     if not ranks:
         return
     agreed = terms(len(ranks))
-    network = Network(ways.rpc, ways.lives, agreed, source.name)
+    network = Network(ways.nodes, agreed, source.name)
     large = worth_mapping(source.distribution, source.dtype.itemsize, list(places))
     near = await ways.on_this_host(places[rank] for rank in large)
 

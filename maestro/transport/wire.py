@@ -105,7 +105,11 @@ class Wire(ABC):
     ----------
     unsent : int
         Bytes that wait until what was said before is on its way.
+    over_socket : bool
+        Whether words go over the comm's own socket: so both ends can.
     """
+
+    over_socket = False
 
     def __init__(self, comm: Comm) -> None:
         self.comm = comm
@@ -213,6 +217,8 @@ class Wire(ABC):
 
 class _SocketWire(Wire, asyncio.Protocol):
     """Over the comm's socket."""
+
+    over_socket = True
 
     def __init__(self, comm: Comm) -> None:
         super().__init__(comm)

@@ -75,16 +75,14 @@ def require_and_hang(address, results, name="t2m"):
 
 def demand_slowly_and_hang(address, layout, results, name="t2m"):
     """Take the first bytes of a demand, and no more, until killed."""
-    from maestro.transport import pulling
+    from tests.maestro.streams import on_each_message
 
-    place = pulling.unpack
-
-    def hang(*args):
-        place(*args)
+    def hang(place):
+        place()
         results.put("under way")
         time.sleep(600)
 
-    pulling.unpack = hang
+    on_each_message(setattr, hang)
     dask.config.set({"maestro.transfer.same-host": False})
     distribution = Distribution.from_dict(layout)
     with maestro.connect(address, component="doomed") as app:

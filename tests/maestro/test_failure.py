@@ -17,9 +17,10 @@ import zarr
 
 import maestro
 from layouts import Block, Distribution, Irregular, Replicated
-from maestro.transport import onhost, pulling
+from maestro.transport import onhost
 from tests.maestro import forking, programs
 from tests.maestro.conftest import check
+from tests.maestro.streams import on_each_message
 from tests.maestro.test_onhost import pool
 from tests.maestro.waiting import in_thread, until
 
@@ -102,14 +103,15 @@ def test_a_demand_under_way_goes_on_and_only_what_is_missing_comes_again(app, mo
     have = app.offer("t2m", ROWS.split(ARRAY), ROWS)
     victim, came = app.pool["t2m"].nodes[0], []
 
-    def unpack(message, *args):
-        came.append(sum(slab.nbytes for slab in message))
-        place(message, *args)
+    def count(place):
+        slabs = place()
+        came.append(sum(slab.nbytes for slab in slabs))
         if len(came) == 4:
             os.kill(pid, signal.SIGKILL)
+        return slabs
 
-    pid, place = pids(app)[victim], pulling.unpack
-    monkeypatch.setattr(pulling, "unpack", unpack)
+    pid = pids(app)[victim]
+    on_each_message(monkeypatch.setattr, count)
     options = {
         "maestro.transfer.same-host": False,
         "maestro.transfer.chunk": "16 KiB",

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import math
 import pickle
+import socket
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import cloudpickle
 import dask
@@ -26,7 +28,8 @@ from layouts import Block, Distribution, TiledArray, plan
 from layouts.orders import in_order, slowest_first
 from maestro.errors import DataLostError, PoolTimeoutError, ProtocolError
 from maestro.nodes.node import Node
-from maestro.transport import transfer
+from maestro.transport import straight, transfer
+from maestro.transport.sockets import Socket
 from maestro.transport.ways import Ways
 from tests.layouts import naive, strategies
 from tests.maestro.relay import Relay
@@ -68,6 +71,14 @@ async def stage(protocol="tcp://127.0.0.1:0", **options):
         # What the node had under way ends with the connections that are closed now.
         await until(lambda: host.node.buffers.used == 0)
         assert not host.node.holdings.arriving
+
+
+@pytest.fixture(params=["messages", "socket"])
+def by(request, monkeypatch):
+    """Whether bytes go in Dask's messages, or over the socket where that can be."""
+    if request.param == "socket":
+        monkeypatch.setattr(straight, "LEAST", 1)
+    return request.param
 
 
 async def lives(_):
@@ -123,17 +134,20 @@ SHAPES = st.lists(st.integers(0, 6), max_size=3).map(tuple)
     st.integers(1, 200),
     st.integers(1, 5),
     st.booleans(),
+    st.sampled_from([None, 1, 30]),
 )
 def test_any_distribution_order_and_dtype_in_messages_of_any_size(
-    pair, dtype, chunk, credit, strided
+    pair, dtype, chunk, credit, strided, stage_of
 ):
     before, after = pair
+    least = {"LEAST": 1, "STAGE": stage_of, "APART": stage_of} if stage_of else {}
 
     async def main():
         options = {
             "maestro.transfer.chunk": chunk,
             "maestro.transfer.in-flight": max(chunk, np.dtype(dtype).itemsize) * credit,
         }
+        over_socket = patch.multiple(straight, **least) if least else contextlib.nullcontext()
         async with stage(**options) as on:
             array, what = values(before.shape, dtype), source(before, dtype)
             parts = dict(enumerate(before.split(array)))
@@ -148,7 +162,8 @@ def test_any_distribution_order_and_dtype_in_messages_of_any_size(
                     part, before.order
                 )
             came = []
-            same(await demand(on, what, after, arrived=came.append), after, array)
+            with over_socket:
+                same(await demand(on, what, after, arrived=came.append), after, array)
             assert sorted(came) == list(range(after.size))
             assert on.node.buffers.peak <= on.node.buffers.limit
 
@@ -163,7 +178,7 @@ PARTS = dict(enumerate(SOURCE.distribution.split(ARRAY)))
 
 
 @pytest.mark.parametrize("protocol", ["tcp://127.0.0.1:0", "inproc://", "tls://127.0.0.1:0"])
-def test_every_comm(protocol):
+def test_every_comm(protocol, by):
     async def main():
         async with stage(protocol, **SMALL) as on:
             await offer(on, SOURCE, PARTS)
@@ -172,7 +187,7 @@ def test_every_comm(protocol):
     asyncio.run(main())
 
 
-def test_nothing_is_pickled(monkeypatch):
+def test_nothing_is_pickled(monkeypatch, by):
     def refuse(*_, **__):
         raise AssertionError("something is pickled")
 
@@ -205,7 +220,7 @@ def test_no_frame_of_ours_is_compressed(monkeypatch):
     asyncio.run(main())
 
 
-def test_all_readers_of_a_node_share_its_limit():
+def test_all_readers_of_a_node_share_its_limit(by):
     async def main():
         async with stage(**{**SMALL, "maestro.transfer.in-flight": "10 KiB"}) as on:
             await offer(on, SOURCE, PARTS)
@@ -300,7 +315,7 @@ def test_a_request_that_is_none_is_answered_so(changes, message):
     asyncio.run(main())
 
 
-def test_a_part_that_is_not_there():
+def test_a_part_that_is_not_there(by):
     async def main():
         async with stage(**SMALL) as on:
             await offer(on, SOURCE, PARTS)
@@ -328,7 +343,7 @@ def test_a_part_that_goes_in_the_middle():
     asyncio.run(main())
 
 
-def test_only_what_is_lost_is_fetched_again():
+def test_only_what_is_lost_is_fetched_again(by):
     async def main():
         async with (
             stage(**{**SMALL, "maestro.transfer.retries": 1}) as on,
@@ -344,7 +359,7 @@ def test_only_what_is_lost_is_fetched_again():
     asyncio.run(main())
 
 
-def test_a_connection_that_is_cut_for_good():
+def test_a_connection_that_is_cut_for_good(by):
     async def main():
         async with stage(**{**SMALL, "maestro.transfer.silence": "0.5 s"}) as on:
             async with Relay(on.address) as way:
@@ -359,7 +374,7 @@ def test_a_connection_that_is_cut_for_good():
     asyncio.run(main())
 
 
-def test_a_node_that_is_gone_is_not_waited_for():
+def test_a_node_that_is_gone_is_not_waited_for(by):
     async def main():
         async def gone(_):
             return False
@@ -374,12 +389,12 @@ def test_a_node_that_is_gone_is_not_waited_for():
                     await transfer.fetch(
                         Ways(on.pool, gone), SOURCE, where, TARGET, parts, lambda rank: None
                     )
-                assert way.connections == 1
+                assert way.connections == 1 + (by == "socket")  # one to ask for that
 
     asyncio.run(main())
 
 
-def test_a_node_that_is_silent():
+def test_a_node_that_is_silent(by):
     async def main():
         async def mute(reader, writer):
             try:
@@ -467,7 +482,7 @@ def test_frames_of_another_size_are_refused():
     asyncio.run(main())
 
 
-def test_no_part_waits_for_another():
+def test_no_part_waits_for_another(by):
     """Of two nodes one is held up: what the other has is handed over meanwhile."""
 
     async def main():
@@ -492,6 +507,54 @@ def test_no_part_waits_for_another():
             same(taken, target, ARRAY)
 
     asyncio.run(main())
+
+
+def test_a_demand_that_is_given_up_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr(straight, "LEAST", 1)
+
+    async def main():
+        options = {**SMALL, "maestro.transfer.silence": "2 s"}
+        async with stage(**options) as on, Relay(on.address) as way:
+            await offer(on, SOURCE, PARTS)
+            on.node.buffers.limit = 4096
+            held = await on.node.buffers.take(4096)
+            waiting = asyncio.create_task(demand(on, SOURCE, TARGET, way.address))
+            await until(lambda: on.node.buffers._waiting)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await until(lambda: not on.node.buffers._waiting)
+            on.node.buffers.give(held)
+            same(await demand(on, SOURCE, TARGET, way.address), TARGET, ARRAY)
+
+    asyncio.run(main())
+
+
+def test_bytes_that_come_slowly_are_not_silence(monkeypatch):
+    """A thread is woken for many bytes, and takes fewer before it gives up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    real, outcomes = Socket._wait, []
+
+    def wait(line, event):
+        outcomes.append(real(line, event))
+        if len(outcomes) == 1:
+            far.sendall(b"y" * 1000)
+        return outcomes[-1]
+
+    with near, far:
+        monkeypatch.setattr(Socket, "_wait", wait)
+        line = Socket(SimpleNamespace(socket=near, closed=lambda: False), silence=0.05)
+        far.sendall(b"x" * 1000)
+        memory = bytearray(2000)
+        line.receive(memory)
+        assert outcomes[0] is False
+        assert memory == b"x" * 1000 + b"y" * 1000
+        with pytest.raises(TimeoutError, match=r"nothing came for 0\.05 s"):
+            line.receive(memory)
+        line.close()
+        assert near.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
 def test_planning_of_thousands_of_ranks_leaves_the_loop_free():

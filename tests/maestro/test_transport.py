@@ -18,9 +18,9 @@ from distributed import LocalCluster
 
 import maestro
 from layouts import Block, BlockCyclic, Distribution, plan
-from maestro.transport import pulling
 from tests.maestro import programs
 from tests.maestro.conftest import check
+from tests.maestro.streams import on_each_message
 from tests.maestro.test_processes import SPAWN, doomed, kill
 from tests.maestro.waiting import in_thread, until
 
@@ -182,14 +182,14 @@ def stopped(pid):
 @pytest.fixture
 def gate(monkeypatch):
     """Lets the first message of a demand through, and the others once it is set."""
-    first, gate, place = threading.Lock(), threading.Event(), pulling.unpack
+    first, gate = threading.Lock(), threading.Event()
 
-    def wait(*args):
+    def wait(place):
         if not first.acquire(blocking=False):
             assert gate.wait(60)
-        place(*args)
+        return place()
 
-    monkeypatch.setattr(pulling, "unpack", wait)
+    on_each_message(monkeypatch.setattr, wait)
     return gate
 
 

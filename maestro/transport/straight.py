@@ -1,0 +1,276 @@
+"""A stream of array bytes from a node to an app, over the socket of its comm.
+
+::
+
+    app                                     node
+     |  request, in a message                |
+     |-------------------------------------->|  plans
+     |             header, bytes             |
+     |<--------------------------------------|  as they lie in the part, or packed
+     |             header, bytes             |
+     |<--------------------------------------|
+
+What is in which message both sides work out as for streams of Dask's messages
+(`maestro.transport.pulling`); the bytes are the same as well. A header says how many follow, and
+how large messages are. With 0, the node only says that it is there; below that, what is wrong
+follows, in words.
+
+A thread sends what lies together straight from the source's part, and all else through memory of
+`STAGE` bytes; so does the app's thread into the target's part. What is under way beside that is in
+the system's own buffers, which keep a sender from running far ahead of its reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import msgpack
+import numpy as np
+from distributed.comm.core import Comm
+from numpy.typing import NDArray
+
+import kernels
+from layouts import Plan
+from layouts.orders import Order, slowest_first
+from layouts.tiled import AnyArray
+from maestro.errors import MaestroError, ProtocolError, from_wire
+from maestro.transport.buffers import Buffers
+from maestro.transport.ends import Missing, in_words
+from maestro.transport.offload import off_loop
+from maestro.transport.packing import Slab, as_it_is_put, as_it_lies, messages, nbytes, pack, unpack
+from maestro.transport.payload import message_order
+from maestro.transport.pulling import Held, Request
+from maestro.transport.sockets import Socket, borrowed
+
+__all__ = ["LEAST", "Coming", "Giving", "pull"]
+
+#: Bytes from which on a stream goes this way: a thread is woken on either side.
+LEAST = 1 << 20
+
+#: Bytes that are packed, and sent, at a time: while the next ones are packed the peer empties the
+#: system's buffers. Half as many cost more in Python, twice as many leave the peer waiting.
+STAGE = 4 << 20
+
+#: Bytes that lie together and are fewer are packed with others all the same.
+APART = 1 << 16
+
+#: Bytes that follow, and bytes of a message at most.
+_HEADER = struct.Struct("<qq")
+
+
+def staged(
+    slabs: Sequence[Slab],
+    order: Order,
+    limit: int,
+    together: Callable[[Slab], NDArray[np.uint8] | None],
+) -> Iterator[tuple[list[Slab], NDArray[np.uint8] | None]]:
+    """A message's slabs, those that lie together one by one, with their bytes; others by the stage.
+
+    Parameters
+    ----------
+    slabs : sequence of Slab
+        The message.
+    order : order
+        Of the target.
+    limit : int
+        Bytes of the stage.
+    together : callable
+        Gives the bytes of a slab that lie in a part as they are to be sent, or None.
+    """
+    batch: list[Slab] = []
+    room = limit
+    for slab in slabs:
+        memory = together(slab) if slab.nbytes >= APART else None
+        for cut in [slab] if memory is not None else _cut(slab, order, limit):
+            if batch and (memory is not None or cut.nbytes > room):
+                yield batch, None
+                batch, room = [], limit
+            if memory is not None:
+                yield [cut], memory
+            else:
+                batch.append(cut)
+                room -= cut.nbytes
+    if batch:
+        yield batch, None
+
+
+def _cut(slab: Slab, order: Order, limit: int) -> Iterator[Slab]:
+    """The same bytes, a stageful at a time."""
+    if slab.nbytes <= limit:
+        yield slab
+        return
+    axes = slowest_first(message_order(order), len(slab.pieces))
+    itemsize = slab.nbytes // int(np.prod(kernels.shape(slab.pieces)))
+    for cut in kernels.slabs([slab.pieces[axis] for axis in axes], max(1, limit // itemsize)):
+        pieces = tuple(cut[axes.index(axis)] for axis in range(len(axes)))
+        size = itemsize * int(np.prod(kernels.shape(cut)))
+        yield replace(slab, pieces=pieces, nbytes=size)
+
+
+class Giving:
+    """The node's end of a stream to an app.
+
+    Parameters
+    ----------
+    comm : Comm
+        The line to the app.
+    request : Request
+        What it wants.
+    parts : mapping
+        The node's parts, by version and rank; those that go meanwhile are missing.
+    buffers : Buffers
+        What all the node's streams share.
+    """
+
+    def __init__(
+        self,
+        comm: Comm,
+        request: Request,
+        parts: Mapping[tuple[int, int], Held],
+        buffers: Buffers,
+    ) -> None:
+        self.comm = comm
+        self._request, self._parts, self._buffers = request, parts, buffers
+
+    async def serve(self) -> None:
+        """Give everything; if anything goes wrong, the line is of no more use."""
+        try:
+            async with borrowed(self.comm, self._request.silence) as line:
+                try:
+                    await self._give(line)
+                except (Missing, MaestroError) as error:
+                    words = msgpack.packb(in_words(error), unicode_errors="surrogatepass")
+                    await line.run(line.send, _HEADER.pack(-len(words), 0) + words)
+                    raise
+        except (Missing, MaestroError):
+            await self.comm.close()
+        except OSError:  # the app is gone, and with it whoever could be told
+            self.comm.abort()
+        except BaseException:
+            self.comm.abort()
+            raise
+
+    async def _give(self, line: Socket) -> None:
+        request, order = self._request, self._request.target.order
+        chunk = max(1, min(request.chunk, self._buffers.limit))
+        arrays, sequence = request.sequence(self._parts, chunk)
+        held = request.held
+
+        def give(slabs: list[Slab], memory: NDArray[np.uint8]) -> list[Slab] | None:
+            line.send(_HEADER.pack(nbytes(slabs), chunk), more=True)
+
+            def together(slab: Slab) -> NDArray[np.uint8] | None:
+                return as_it_lies([slab], arrays[slab.source], order)
+
+            for batch, data in staged(slabs, order, len(memory), together):
+                if data is None:
+                    data = memory[: nbytes(batch)]
+                    pack(batch, arrays, order, data)
+                line.send(data.data)
+            return next(sequence, None)
+
+        slabs = await off_loop(False, next, sequence, None)
+        if slabs is None:
+            raise ProtocolError("request for array bytes: nothing is left to be given")
+        while slabs is not None:
+            for slab in slabs:
+                if (request.version, held[slab.source]) not in self._parts:
+                    raise Missing(slab.source)
+            memory = await self._take(line, min(nbytes(slabs), max(STAGE, request.itemsize)))
+            try:
+                slabs = await line.run(give, slabs, memory)
+            finally:
+                self._buffers.give(memory)
+
+    async def _take(self, line: Socket, nbytes: int) -> NDArray[np.uint8]:
+        """Memory; while it is waited for, the app is told from time to time that the node lives."""
+        taking = asyncio.ensure_future(self._buffers.take(nbytes))
+        try:
+            while not (await asyncio.wait({taking}, timeout=line.silence / 4))[0]:
+                await line.run(line.send, _HEADER.pack(0, 0))
+        except BaseException:
+            if not taking.cancel():  # it has come meanwhile
+                self._buffers.give(taking.result())
+            raise
+        return taking.result()
+
+
+class Coming:
+    """What an app gets of a stream.
+
+    Attributes
+    ----------
+    over : bool
+        Whether everything has come.
+    """
+
+    def __init__(
+        self, line: Socket, way: Plan, request: Request, parts: Mapping[int, AnyArray]
+    ) -> None:
+        self.over = False
+        self._line, self._way, self._request, self._parts = line, way, request, parts
+        self._sequence: Iterator[list[Slab]] | None = None
+        self._slabs: list[Slab] = []  # of the message to come
+        self._memory = np.empty(0, np.uint8)
+
+    def take(self) -> list[Slab]:
+        """Take the next message, in a thread; what is in it."""
+        size, chunk = self._header()
+        if self._sequence is None:
+            request = self._request
+            pairs, itemsize = request.pairs, request.itemsize
+            self._sequence = messages(self._way, pairs, itemsize, max(chunk, 1), request.skip)
+            self._slabs = next(self._sequence, [])
+            self._memory = np.empty(max(min(chunk, STAGE), itemsize), np.uint8)
+        slabs = self._slabs
+        if size != nbytes(slabs):
+            raise ProtocolError(
+                f"message of array bytes: got {size} bytes, expected {nbytes(slabs)}"
+            )
+        order, stage = self._request.target.order, self._memory
+        for batch, memory in staged(slabs, order, len(stage), self._together):
+            if memory is not None:
+                self._line.receive(memory.data)
+            else:
+                data = stage[: nbytes(batch)]
+                self._line.receive(data.data)
+                unpack(batch, self._parts, order, data)
+        self._slabs = next(self._sequence, [])
+        self.over = not self._slabs
+        return slabs
+
+    def _together(self, slab: Slab) -> NDArray[np.uint8] | None:
+        return as_it_is_put(slab, self._parts[slab.target], self._request.target.order)
+
+    def _header(self) -> tuple[int, int]:
+        """The next one that means something."""
+        head = bytearray(_HEADER.size)
+        size = chunk = 0
+        while not size:
+            self._line.receive(head)
+            size, chunk = _HEADER.unpack(head)
+        if size > 0:
+            return size, chunk
+        said = bytearray(-size)
+        self._line.receive(said)
+        word = msgpack.unpackb(said, unicode_errors="surrogatepass")
+        raise Missing(word["missing"]) if "missing" in word else from_wire(word["error"])
+
+
+async def pull(
+    comm: Comm,
+    way: Plan,
+    request: Request,
+    parts: Mapping[int, AnyArray],
+    taken: Callable[[list[Slab]], None],
+) -> None:
+    """The app's end; as `maestro.transport.pulling.pull`, of a node that can do the same."""
+    words = replace(request, straight=True).to_words()
+    await comm.write({"op": "maestro_give", "reply": False, "request": words})
+    async with borrowed(comm, request.silence) as line:
+        coming = Coming(line, way, request, parts)
+        while not coming.over:
+            taken(await line.run(coming.take))

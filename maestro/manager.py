@@ -21,14 +21,15 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from maestro import messages as m
 from maestro.collection import Collection
 from maestro.config import get_number, get_seconds
-from maestro.errors import MaestroError
+from maestro.errors import MaestroError, StoreError
 from maestro.lines import Lines
-from maestro.locations import is_location, is_owned
+from maestro.locations import Location, is_location, is_owned
 from maestro.metrics import COLLECTOR
 from maestro.nodes.node import NodePlugin, clear_away
 from maestro.registry import Registry
 from maestro.registry.subscriptions import Subscriptions
 from maestro.selectors import Selector
+from maestro.stores.store import open_store
 from maestro.transport.asking import NodeLines
 
 __all__ = ["ManagerPlugin"]
@@ -72,6 +73,7 @@ class ManagerPlugin(SchedulerPlugin):
     async def close(self) -> None:
         if self._manager is not None:
             self._manager.close()
+            await self._manager.clear_inns()
 
 
 class Manager:
@@ -104,6 +106,8 @@ class Manager:
             m.Adopt: lambda i: self._soon(self._adopt(i), self._tasks),
         }
         scheduler.handlers["maestro_line"] = self.lines.serve
+        scheduler.handlers["maestro_lodged"] = self.lodged
+        self._inns: set[str] = set()  # stores where nodes have put parts up
         self._collection: Collection | None = None
         COLLECTOR.managers.add(self)
 
@@ -152,6 +156,19 @@ class Manager:
     def _tick(self) -> None:
         self._timer = None
         self.carry_out(m.Tick())
+
+    def lodged(self, node: str, version: int, rank: int, location: str) -> None:
+        """A node says that a part lives in a store from now on."""
+        self._inns.add(Location.of(location).store)
+        self.carry_out(m.Lodged(node, version, rank, location))
+
+    async def clear_inns(self) -> None:
+        """Leave nothing in stores of what nodes have put up there."""
+        for store in self._inns:
+            try:
+                await asyncio.to_thread(open_store(store).delete, str(self.scheduler.id))
+            except StoreError as error:
+                logger.warning("Parts are left there: %s", error)
 
     async def _free(self, parts: m.Free) -> None:
         if is_location(parts.node):

@@ -372,6 +372,16 @@ class NodeLost:
 
 
 @dataclass(slots=True)
+class Lodged:
+    """A node has put a part up in a store, at a location, and is about to forget it."""
+
+    node: str
+    version: int
+    rank: int
+    location: str
+
+
+@dataclass(slots=True)
 class Adopted:
     """What came of an `Adopt`: these parts, by version and rank, are the heir's now.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
 from types import TracebackType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from maestro.errors import PoolFullError
 from maestro.nodes.spilling import Spill
 from maestro.transport.bringing import Delivery
 from maestro.transport.payload import as_part, element
+
+if TYPE_CHECKING:
+    from maestro.nodes.lodger import Lodger
 
 __all__ = ["Arrival", "Holdings", "Part"]
 
@@ -87,6 +90,8 @@ class Holdings:
         node's own memory.
     spill : Spill, optional
         Where parts go for which there is no memory, those that were used the longest ago first.
+    lodger : Lodger, optional
+        The same, if they go to a store rather than to files.
 
     Attributes
     ----------
@@ -103,7 +108,13 @@ class Holdings:
         What of the parts this process has mapped.
     """
 
-    def __init__(self, arena: Arena, map_from: int, spill: Spill | None = None) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        map_from: int,
+        spill: Spill | None = None,
+        lodger: Lodger | None = None,
+    ) -> None:
         self.arena, self.map_from, self.spill = arena, map_from, spill
         self.parts: dict[Key, Part] = {}
         self.arriving: dict[Key, Arrival] = {}
@@ -112,6 +123,8 @@ class Holdings:
         self.mappings = Mappings(limit=0)
         self._tainted: set[str] = set()
         self._dead: OrderedDict[int, None] = OrderedDict()
+        self._lodger, self._moves = lodger, spill is not None or lodger is not None
+        self._leaving: dict[Key, Part] = {}  # that live in a store by now, and are still read here
         self._in_memory: OrderedDict[Key, None] = OrderedDict()  # that used last is the last
         self._reading: Counter[Key] = Counter()
         self._lock = Lock()  # of all that threads change: a part may be spilled at any moment
@@ -131,7 +144,7 @@ class Holdings:
     def reading(self, keys: Iterable[Key]) -> Iterator[None]:
         """Leave parts where they are for as long as they are read here."""
         keys = list(keys)
-        if self.spill is None:
+        if not self._moves:
             yield
             return
         with self._lock:
@@ -141,11 +154,14 @@ class Holdings:
         finally:
             with self._lock:
                 self._reading -= Counter(keys)
+                unread = set(keys) & self._leaving.keys() - self._reading.keys()
+                left = [self._leaving.pop(key) for key in unread]
+            self.drop([part.home for part in left], settled=True)
             for key in keys:
                 self._touch(key)
 
     def _touch(self, key: Key) -> None:
-        if self.spill is None:
+        if not self._moves:
             return
         with self._lock:
             if key in self._in_memory:
@@ -186,7 +202,7 @@ class Holdings:
                 if lent.generation == home.generation:  # not offered anew meanwhile
                     home.cleared()
                 continue
-            place = self.spill if self.spill and self.spill.owns(home) else self.arena
+            place = self.spill if self.spill and self._is_on_disk(home) else self.arena
             if settled and home.path not in self._tainted:
                 place.release(home)
             else:
@@ -255,11 +271,11 @@ class Holdings:
         return self.arena.used + self.own
 
     def fits(self, nbytes: int) -> bool:
-        """Whether memory has room for so much more; always where there is no disk to go to."""
-        return self.spill is None or self.in_memory + nbytes <= self.arena.limit
+        """Whether memory has room for so much more; always where nothing goes elsewhere."""
+        return not self._moves or self.in_memory + nbytes <= self.arena.limit
 
     def make_room(self, nbytes: int) -> None:
-        """Let parts go to the disk until memory has room, or no other can go. For a thread."""
+        """Let parts go elsewhere until memory has room, or no other can go. For a thread."""
         while not self.fits(nbytes) and self._spill_oldest():
             pass
 
@@ -287,6 +303,11 @@ class Holdings:
                 raise PoolFullError(
                     f"rank {key[1]}: no room for its {nbytes} bytes: {error}"
                 ) from None
+        if not self.fits(nbytes):
+            raise PoolFullError(
+                f"rank {key[1]}: no room for its {nbytes} bytes: {self.in_memory} of"
+                f" {self.arena.limit} in use, by parts that cannot go to the store just now"
+            )
         if full:
             logger.warning(
                 "A part of %d bytes goes into the node's own memory, which nobody can map: %s; set"
@@ -299,8 +320,8 @@ class Holdings:
         return np.empty(nbytes, np.uint8)
 
     def _spill_oldest(self) -> bool:
-        """Let the part that was used the longest ago, of those that can, go to the disk."""
-        if self.spill is None:
+        """Let the part that was used the longest ago, of those that can, go elsewhere."""
+        if not self._moves:
             return False
         with self._spilling:
             with self._lock:
@@ -309,6 +330,8 @@ class Holdings:
                 part = self.parts.get(key)
                 if part is None or not self._is_settled(part.home):
                     continue
+                if self.spill is None:
+                    return self._lodge(key, part)
                 try:
                     home = self.spill.take(part.home, *key)
                 except MemoryError:  # it is full
@@ -321,6 +344,21 @@ class Holdings:
                 self.drop([part.home if moved else home], settled=True)
                 return True
         return False
+
+    def _lodge(self, key: Key, part: Part) -> bool:
+        """Let a part live in a store from now on; whether it does."""
+        assert self._lodger is not None
+        if not self._lodger.lodge(part.array, part.distribution, *key):
+            return False
+        with self._lock:
+            gone = self.parts.get(key) is not part  # it was freed meanwhile
+            if not gone:
+                del self.parts[key], self._in_memory[key]
+                if self._reading[key]:
+                    self._leaving[key], gone = part, True
+        if not gone:
+            self.drop([part.home], settled=True)
+        return True
 
     def _is_settled(self, home: Home) -> bool:
         """Whether a part is all there, and nobody has its memory to write to."""
@@ -383,11 +421,13 @@ class Holdings:
         before = [self.parts[key] for key in parts if key in self.parts]
         with self._lock:
             self.parts.update(parts)
-            if self.spill is not None:
-                for key, part in parts.items():
-                    if not (isinstance(part.home, Segment) and self.spill.owns(part.home)):
-                        self._in_memory[key] = None
+            for key, part in parts.items() if self._moves else ():
+                if not self._is_on_disk(part.home):
+                    self._in_memory[key] = None
         return before
+
+    def _is_on_disk(self, home: Home) -> bool:
+        return self.spill is not None and isinstance(home, Segment) and self.spill.owns(home)
 
     def expects(self, version: int) -> bool:
         """Whether parts of a version may still come."""

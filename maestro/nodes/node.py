@@ -27,7 +27,7 @@ from distributed.system import MEMORY_LIMIT
 from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.arena import Arena, default_parent, is_same_host, reap
-from maestro.config import get_bytes, get_number, get_path
+from maestro.config import get_bytes, get_number, get_path, get_text
 from maestro.errors import (
     DataLostError,
     MaestroError,
@@ -40,6 +40,7 @@ from maestro.metrics import COLLECTOR
 from maestro.nodes.answering import Answering
 from maestro.nodes.footprint import Footprint
 from maestro.nodes.holdings import Arrival, Holdings
+from maestro.nodes.lodger import Lodger
 from maestro.nodes.spilling import Spill
 from maestro.stores.staging import read
 from maestro.stores.store import open_store
@@ -70,7 +71,14 @@ def arena_parent() -> Path:
 
 def spill_parent() -> Path:
     """Where they have their files on disk."""
-    return get_path("node.spill.directory") or Path(tempfile.gettempdir())
+    given = None if _spill_store() else get_path("node.spill.directory")
+    return given or Path(tempfile.gettempdir())
+
+
+def _spill_store() -> str:
+    """The store to which parts go rather than to files, or nothing."""
+    given = get_text("node.spill.directory")
+    return given if "://" in given else ""
 
 
 class NodePlugin(WorkerPlugin):
@@ -168,10 +176,10 @@ class Node:
         """
         if not hasattr(self, "holdings"):
             arena = Arena(arena_parent(), pool, self.limit)
-            spill = self._spill(pool)
+            spill, lodger = self._spill(pool), self._lodger(pool)
             clear_away()  # now that a dead node of this pool need not fear for what it has left
-            self.holdings = Holdings(arena, get_bytes("transfer.map-from"), spill)
-            self.limit += 0 if spill is None else spill.limit
+            self.holdings = Holdings(arena, get_bytes("transfer.map-from"), spill, lodger)
+            self.limit += sum(place.limit for place in (spill, lodger) if place is not None)
         return {
             "limit": self.limit,
             "homes": self.holdings.homes,
@@ -198,12 +206,35 @@ class Node:
     def _spill(self, pool: str) -> Spill | None:
         """Where parts go that memory has no room for, if any are to go there."""
         limit = get_bytes("node.spill.limit", 0)
-        if limit <= 0:
+        if limit <= 0 or _spill_store():
             return None
         try:
             return Spill(spill_parent(), pool, limit)
         except OSError as error:
             logger.warning("Nothing goes to the disk: %s: %s", spill_parent(), error)
+            return None
+
+    def _lodger(self, pool: str) -> Lodger | None:
+        """Who puts parts up in a store, if they are to go there."""
+        limit, loop = get_bytes("node.spill.limit", 0), asyncio.get_running_loop()
+        if limit <= 0 or not _spill_store():
+            return None
+
+        async def say(version: int, rank: int, location: str) -> None:
+            what = {"version": version, "rank": rank, "location": location}
+            await self._worker.scheduler.maestro_lodged(node=self.address, **what)
+
+        def tell(*what: Any) -> bool:
+            try:
+                asyncio.run_coroutine_threadsafe(say(*what), loop).result()
+            except OSError:  # the pool is gone
+                return False
+            return True
+
+        try:
+            return Lodger(_spill_store(), pool, limit, tell)
+        except StoreError as error:
+            logger.warning("Nothing goes to a store: %s", error)
             return None
 
     def hello(self) -> dict[str, str]:

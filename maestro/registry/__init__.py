@@ -55,6 +55,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.NodeJoined: estates.node_joined,
     m.NodeLost: estates.node_lost,
     m.Adopted: estates.adopted,
+    m.Lodged: producers.lodged,
     m.Seal: declarations.seal,
     m.Seals: declarations.seal_all,
     m.Dispose: declarations.dispose,

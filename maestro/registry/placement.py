@@ -49,6 +49,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeBytes] = {}
+        self._lodged: dict[str, tuple[str, int]] = {}  # by place, whose it is, and its bytes
         self.freed = False  # whether there is more room than when this was last set to False
 
     def join(
@@ -61,6 +62,7 @@ class Ledger:
 
     def leave(self, node: str) -> NodeBytes:
         """Forget a node; what was known of it."""
+        self._lodged = {place: each for place, each in self._lodged.items() if each[0] != node}
         return self.nodes.pop(node, NodeBytes(0))
 
     def reserve(
@@ -164,8 +166,17 @@ class Ledger:
         for rank, node in places.items():
             self.nodes[node].used -= sizes[rank]
 
+    def lodge(self, place: str, node: str, size: int) -> None:
+        """Note that what a node has room for is elsewhere; it counts as the node's as before."""
+        self._lodged[place] = node, size
+
+    def lodged(self, node: str) -> int:
+        """Bytes of a node's that are elsewhere."""
+        return sum(size for by, size in self._lodged.values() if by == node)
+
     def release(self, node: str, size: int) -> None:
         """Take a promise back: there is more room."""
+        node, size = self._lodged.pop(node, (node, size))
         if node in self.nodes:
             self.nodes[node].used -= size
             self.freed = True

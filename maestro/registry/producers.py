@@ -25,7 +25,7 @@ from maestro.registry.state import State
 from maestro.registry.telling import tell
 from maestro.registry.versions import Batch, Slot, Stage, Version
 
-__all__ = ["abort", "enter", "offer", "offer_group", "stored", "withdraw"]
+__all__ = ["abort", "enter", "lodged", "offer", "offer_group", "stored", "withdraw"]
 
 
 def offer(state: State, call: m.Offer) -> None:
@@ -220,6 +220,21 @@ def _take_back(state: State, key: str) -> None:
         let_go(cdo, version)
     if version.stage is not Stage.OVER:
         bind(state, cdo, version)
+
+
+def lodged(state: State, event: m.Lodged) -> None:
+    """A part lives in a store from now on, the last of its copies; unless nobody wants it more."""
+    for cdo in state.cdos.values():
+        for version in cdo.versions():
+            if version.serial != event.version:
+                continue
+            slot = version.slots.get(event.rank)
+            if slot is not None and event.node in slot.nodes:
+                slot.nodes.remove(event.node)
+                slot.nodes.append(event.location)
+                state.ledger.lodge(event.location, event.node, slot.size)
+                return
+    state.out.append(m.Free(event.location, event.version, (event.rank,)))
 
 
 def _ended_round(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version | None:

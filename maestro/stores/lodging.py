@@ -29,7 +29,7 @@ from maestro.transport.offload import off_loop
 from maestro.transport.payload import as_bytes
 from maestro.transport.ways import Ways
 
-__all__ = ["Lodged"]
+__all__ = ["Lodged", "lodge"]
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,13 @@ class Lodged(Offering):
             store.make()
             for rank in places:
                 path = f"{self.path}/{rank}"
-                _write(store, path, self.parts[rank], source.distribution, source.name)
+                lodge(store, path, self.parts[rank], source.distribution, source.name)
 
         await off_loop(False, write)
 
 
-def _write(store: Store, path: str, part: AnyArray, layout: Distribution, name: str) -> None:
+def lodge(store: Store, path: str, part: AnyArray, layout: Distribution, name: str) -> None:
+    """Write a part as an array of its own. Blocks."""
     order = layout.order.inner if isinstance(layout.order, Tiled) else layout.order
     whole = Distribution(part.shape, order=order)
     most = max(1, part.size * part.itemsize)

@@ -55,6 +55,8 @@ def located(location: Location, layout: Distribution, dtype: np.dtype[Any]) -> R
             )
         return variable
     array = StoredArray.found(store, location.path)
+    if location.whole and array.form is not None and array.dtype == f"V{dtype.itemsize}":
+        array.form = replace(array.form, dtype=dtype)  # a node does not know what its parts are of
     if array.dtype != dtype or not (location.whole or _alike(array.layout, layout)):
         raise StoreError(
             f"{array.name} is {array.layout}, dtype {array.dtype}, expected {layout}, {dtype}"

@@ -62,7 +62,8 @@ async def whereabouts(ways: Ways, found: Mapping[str, Any]) -> Whereabouts:
     """Where the parts are by what the manager says; of several copies, one on this host."""
     nodes, copies = list(found["nodes"]), found["copies"]
     if copies:
-        near = await ways.on_this_host({*nodes, *chain(*copies.values())})
+        having = {*nodes, *chain(*copies.values())}
+        near = await ways.on_this_host(node for node in having if not is_location(node))
         for rank, others in copies.items():
             if nodes[rank] not in near:
                 nodes[rank] = next((node for node in others if node in near), nodes[rank])

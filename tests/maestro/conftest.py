@@ -80,7 +80,8 @@ def _state(dask_scheduler):
         for rank, slot in version.slots.items()
         for node in slot.nodes
     ]
-    used = {a: node.used for a, node in manager.registry.ledger.nodes.items()}
+    ledger = manager.registry.ledger
+    used = {address: node.used - ledger.lodged(address) for address, node in ledger.nodes.items()}
     return {"slots": slots, "used": used, "answers": list(manager.lines.waiting)}
 
 

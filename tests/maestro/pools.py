@@ -141,6 +141,7 @@ class Pool:
         assert set(slots) == self.held, "nodes hold what the registry knows, no more, no less"
         for address, node in registry.ledger.nodes.items():
             used = sum(size for (where, _, _), size in slots.items() if where == address)
+            used += registry.ledger.lodged(address)
             used += sum(e.reserved for e in registry.estates.values() if e.heir == address)
             assert node.used == used <= node.limit
         for cdo in registry.cdos.values():

@@ -51,7 +51,7 @@ class Machine(RuleBasedStateMachine):
     MOVES = (
         *("join", "seal", "seal", "seal_group", "offer", "offer", "demand", "demand"),
         *("require", "retract", "withdraw", "withdraw", "receive", "receive", "expire"),
-        *("dispose", "go", "node_lost", "subscribe", "ack", "ack", "tick"),
+        *("dispose", "go", "node_lost", "lodge", "subscribe", "ack", "ack", "tick"),
     )
 
     def __init__(self):
@@ -274,6 +274,19 @@ class Machine(RuleBasedStateMachine):
         self.settle()
         self.send(m.NodeJoined(node, LIMIT))
         self.settle()
+
+    def lodge(self):
+        """A node puts a part up in a store, and those who are fetching it go there."""
+        parts = sorted(key for key in self.pool.held if key[0] in self.registry.ledger.nodes)
+        if not parts:
+            return
+        part = node, version, rank = self.moves.one_of(*parts)
+        place = f"part:file:///inn#{next(self.numbers)}"
+        there = {part: (place, version, rank)}
+        self.pool.held = {there.get(key, key) for key in self.pool.held}
+        for handle, parts in self.fetching.items():
+            self.fetching[handle] = {there.get(key, key) for key in parts}
+        self.send(m.Lodged(node, version, rank, place))
 
     # Subscribers
 

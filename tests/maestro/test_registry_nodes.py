@@ -206,6 +206,46 @@ def test_an_heir_that_dies_has_an_heir(pool):
     assert set(asked.homes) >= {*home("a:1"), *home("a:3")}
 
 
+def lodge(pool, address, place="part:file:///inn#0"):
+    """A node puts its part up in a store."""
+    ((_, version, rank),) = (key for key in pool.held if key[0] == address)
+    pool.held = {key for key in pool.held if key[0] != address} | {(place, version, rank)}
+    pool.send(m.Lodged(address, version, rank, place))
+    return place
+
+
+def test_what_lives_in_a_store_outlives_its_node_and_counts_as_its_own(pool):
+    pool.offer("p", "have")
+    place = lodge(pool, "a:1")
+    assert pool.registry.ledger.nodes["a:1"].used == WHOLE.local_size(0) * 8
+    assert pool.ask(m.Demand, "c", "want")["nodes"] == [place]
+    lose(pool, "a:1")
+    assert pool.ask(m.Locate, "c", "want")["nodes"] == [place]
+    pool.send(m.NodeJoined("a:1", 1000, home("a:1"), 8))
+    pool.ask(m.Received, "c", "want")
+    pool.ask(m.Withdraw, "p", "have")
+    assert not pool.held
+    assert pool.registry.ledger.nodes["a:1"].used == 0
+
+
+def test_of_two_copies_that_in_memory_is_read(pool):
+    answer = pool.offer("p", "have", copies=2)
+    first, second = answer["nodes"][0], answer["copies"][0][0]
+    place = lodge(pool, first)
+    found = pool.ask(m.Demand, "c", "want")
+    assert (found["nodes"], found["copies"]) == ([second], {0: [place]})
+    lose(pool, second)
+    assert pool.ask(m.Locate, "c", "want")["nodes"] == [place]
+
+
+def test_what_is_wanted_no_more_goes_from_the_store_at_once(pool):
+    pool.offer("p", "have")
+    pool.ask(m.Withdraw, "p", "have")
+    pool.held = {("part:file:///inn#0", 0, 0)}
+    pool.send(m.Lodged("a:1", 0, 0, "part:file:///inn#0"))
+    assert not pool.held
+
+
 def test_of_two_copies_one_is_enough(pool):
     answer = pool.offer("p", "have", HALVES, copies=2)
     (first,), (second,) = ({answer["nodes"][0]}, {answer["copies"][0][0]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import dask
@@ -17,13 +18,19 @@ import maestro
 from layouts import Distribution
 from maestro.arena import Arena
 from maestro.errors import PoolFullError
+from maestro.locations import Location
 from maestro.nodes.holdings import Arrival, Holdings
+from maestro.nodes.lodger import Lodger
 from maestro.nodes.spilling import Spill
+from maestro.stores.reading import located
+from maestro.stores.store import open_store
 from maestro.transport import onhost
 from maestro.transport.bringing import Delivery
 from tests.maestro import programs
 from tests.maestro.conftest import check
+from tests.maestro.stores.s3 import s3_server
 from tests.maestro.test_onhost import pool
+from tests.maestro.waiting import until
 
 KIB = 1 << 10
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -210,13 +217,13 @@ COLUMNS = Distribution(ROWS.shape, (1, 3, 1), order="F")
 ARRAY = programs.field(ROWS)
 
 
-def small_pool(tmp_path, disk):
+def small_pool(tmp_path, disk, directory=None):
     for name in ("arena", "disk"):
         (tmp_path / name).mkdir()
     options = {
         "maestro.node.memory": 1.5 * (1 << 20) / MEMORY,
         "maestro.node.spill.limit": disk,
-        "maestro.node.spill.directory": str(tmp_path / "disk"),
+        "maestro.node.spill.directory": directory or str(tmp_path / "disk"),
     }
     return pool(1, tmp_path / "arena", MEMORY, **options)
 
@@ -270,3 +277,108 @@ def test_a_full_pool_spills_and_everything_can_be_had(tmp_path):
             app.offer("x", [np.zeros((256, 512))] * 4, Distribution((1024, 512), (4, 1)))
         check(app)
     assert not list((tmp_path / "disk").iterdir())
+
+
+# Into a store
+
+
+class Inn:
+    """A store, and a manager that hears, or not, what is put up there."""
+
+    def __init__(self, path, hears=True):
+        self.store, self.hears, self.told = open_store(path), hears, {}
+        self.lodger = Lodger(self.store.url, "pool", 8 * PAGE, self.tell)
+        self.lodger._host = -1  # this thread may wait
+
+    def tell(self, version, rank, location):
+        if self.hears:
+            self.told[version, rank] = Location.of(location)
+        return self.hears
+
+    def read(self, key, dtype):
+        array = located(self.told[key], None, np.dtype(dtype))
+        return array.read(0, lambda nbytes: np.empty(nbytes, np.uint8))
+
+
+@pytest.fixture
+def holdings(tmp_path):
+    inn = Inn(tmp_path / "inn")
+    room = Room(tmp_path, 4 * PAGE, 0)
+    room.holdings = Holdings(room.arena, PAGE, lodger=inn.lodger)
+    room.inn = inn
+    yield room
+    room.close()
+
+
+def test_what_was_used_the_longest_ago_goes_to_the_store(holdings):
+    for version in range(4):
+        holdings.bring(version, PAGE)
+    holdings.holdings.where(0, [0])
+    holdings.bring(4, 2 * PAGE)
+    assert set(holdings.inn.told) == {(1, 0), (2, 0)}
+    assert set(holdings.holdings.parts) == {(0, 0), (3, 0), (4, 0)}
+    assert holdings.arena.used == 4 * PAGE
+    assert np.array_equal(holdings.inn.read((2, 0), "<u1"), np.full(PAGE, 2))
+    with pytest.raises(PoolFullError):  # what has no room in memory cannot begin in the store
+        holdings.bring(5, 6 * PAGE)
+
+
+def test_what_is_read_by_then_stays_until_it_is_read(holdings, monkeypatch):
+    for version in range(4):
+        holdings.bring(version, PAGE)
+    part, lodge = holdings.holdings.parts[0, 0], holdings.inn.lodger.lodge
+    with ExitStack() as reading:
+
+        def begin_to_read(*what):
+            reading.enter_context(holdings.holdings.reading([(0, 0)]))
+            return lodge(*what)
+
+        monkeypatch.setattr(holdings.inn.lodger, "lodge", begin_to_read)
+        holdings.bring(4, PAGE)  # it takes another one's place
+        assert set(holdings.holdings.parts) == {(2, 0), (3, 0), (4, 0)}
+        assert (part.memory == 0).all()
+        assert holdings.arena.used == 4 * PAGE
+    assert holdings.arena.used == 3 * PAGE
+
+
+def test_what_the_manager_does_not_hear_of_stays(holdings):
+    for version in range(4):
+        holdings.bring(version, PAGE)
+    holdings.inn.hears = False
+    with pytest.raises(PoolFullError):
+        holdings.bring(4, PAGE)
+    assert len(holdings.holdings.parts) == 4
+    assert holdings.inn.store.children("pool") == []
+
+
+@pytest.mark.parametrize("kind", ["s3", "file"])
+def test_a_full_pool_spills_to_a_store_and_everything_is_read_there(tmp_path, kind):
+    with ExitStack() as stack:
+        bucket = stack.enter_context(s3_server()) if kind == "s3" else f"file://{tmp_path}"
+        store = open_store(f"{bucket}/inn")
+        app = stack.enter_context(small_pool(tmp_path, "8 MiB", store.url))
+        for number in range(4):
+            cdo = app.offer(f"t{number}", ROWS.split(ARRAY + number), ROWS)
+        (prefix,) = store.children()
+        assert len(store.children(prefix)) >= 10  # of 16 parts of 256 KiB, at most six in memory
+        (worker,) = app.pool.nodes
+        assert app.pool.nodes[worker]["used"] == 4 * ARRAY.nbytes
+        for number in range(4):
+            want = app.declare(f"t{number}", COLUMNS)
+            for part, wanted in zip(want.demand(), COLUMNS.split(ARRAY + number), strict=True):
+                assert np.array_equal(part, wanted)
+            if not number:
+                assert {transfer.transport for transfer in want.report.transfers} == {"store"}
+        region = (slice(3, 70), slice(1, 2), slice(0, 4))
+        with dask.config.set({"maestro.transfer.same-host": False}):
+            assert np.array_equal(app.demand("t1", region=region), ARRAY[region] + 1)
+        check(app)
+        cdo.withdraw()
+        spilled = {path.split(".")[0] for path in store.children(prefix)}
+        until(lambda: len(store.children(prefix)) <= 12)
+        assert len(spilled) >= 3
+        check(app)
+        del app
+        stack.pop_all().close() if kind == "file" else None
+    if kind == "file":
+        assert store.children() == []

@@ -49,7 +49,7 @@ def draw(
     events : list of Event
         All that happened in the pool.
     model, products : list of Interval
-        When the model worked out each step, and product generation made each map.
+        When the model worked out each step, and product generation made and offered each map.
     maps : dict
         Wind in m/s and warmth in K, by step in hours.
     output : Path
@@ -115,7 +115,7 @@ def draw_timeline(
             bar(ax, y, interval.begin - zero, interval.end - zero, colour, 0.9)
     ends = [event.time for event in events if event.kind == "withdraw"]
     end = max(*ends, *(interval.end for interval in products)) - zero
-    ax.set(xlim=(0, end * 1.005), ylim=(max(line.values()) + 1, -1.4), xlabel="seconds")
+    ax.set(xlim=(0, end * 1.045), ylim=(max(line.values()) + 1, -1.4), xlabel="seconds")
     label(ax, fields, line)
 
 

@@ -117,12 +117,10 @@ def archive(app: maestro.App, offers: maestro.Subscription, folder: Path, count:
     return saved
 
 
-def make(
-    u: maestro.Match, v: maestro.Match, t: maestro.Match
-) -> tuple[Field, Field, tuple[float, float]]:
-    """A step's map, wind and warmth, and when it was made: runs where the fields are."""
+def make(u: maestro.Match, v: maestro.Match, t: maestro.Match) -> tuple[Field, Field, float]:
+    """A step's map, wind and warmth, and when it was begun: runs where the fields are."""
     begun = time()
-    return np.hypot(u, v), t.data - np.mean(t), (begun, time())
+    return np.hypot(u, v), t.data - np.mean(t), begun
 
 
 @dataclass
@@ -139,10 +137,10 @@ class Products:
     def run(self) -> None:
         """Offer the maps as they are made."""
         for step, future in self.maps:
-            *drawn, times = future.result(timeout=PATIENCE)
-            self.making.append(Interval(*times))
+            *drawn, begun = future.result(timeout=PATIENCE)
             for name, values in zip(("wind", "warmth"), drawn, strict=True):
                 self.app.offer(called(name, step), values, attributes={STEP: step})
+            self.making.append(Interval(begun, time()))
 
 
 @click.command()

@@ -88,7 +88,7 @@ MOST_AHEAD = 1 << 16
 REMEMBERED = 256
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 11
+PROTOCOL = 12
 
 #: What is said to have been moved is less; sums of it stay exact.
 MOST_MOVED = 1 << 53
@@ -175,6 +175,9 @@ class Offer(_HandleCall):
 
     ``near`` says at which node some ranks would rather be, ``wait`` whether to wait for room,
     ``copies`` at how many nodes each part is to be; the reply says where the further ones go.
+    ``placed`` are the version and the node of a lease under which its only part is being stored
+    already, for the case that it can be there; empty, if it could have been. Then the reply has
+    another lease, for the next such offer, as "lease".
     """
 
     dtype: str | None
@@ -182,6 +185,7 @@ class Offer(_HandleCall):
     near: dict[int, str] = field(default_factory=dict)
     wait: bool = False
     copies: int = 1
+    placed: tuple[int, str] | tuple[()] | None = None
 
     def __post_init__(self) -> None:
         if self.copies < 1:
@@ -544,6 +548,8 @@ def _checked(name: str, value: Any) -> Any:
         return layout_from_wire(value)
     if name == "dtype":
         dtype_from_wire(value)
+    if name == "placed":
+        return _lease_from_wire(value)
     if name in ("depends", "members"):
         if not all(type(word) is str for word in value):
             raise TypeError(f"{name}: got {value!r}, expected strings")
@@ -555,6 +561,12 @@ def _checked(name: str, value: Any) -> Any:
     if name == "near" and not all(type(r) is int and type(n) is str for r, n in value.items()):
         raise TypeError(f"near: got {value!r}, expected addresses of nodes by rank")
     return value
+
+
+def _lease_from_wire(value: Any) -> Any:
+    if [type(word) for word in value] not in ([], [int, str]):
+        raise TypeError(f"placed: got {value!r}, expected a version and the address of a node")
+    return tuple(value)
 
 
 def _check_moved(moved: dict[Any, Any]) -> None:
@@ -587,6 +599,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "served": (bool, False),
     "stay": (bool, False),
     "awaited": (bool, False),
+    "placed": (list | tuple, True),
     "moved": (dict, False),
     "selector": (str, True),
     "kinds": (list | tuple, False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from maestro.apps.telemetry import Telemetry
 from maestro.config import get_number, get_path, get_seconds
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.events import WHEN, Event, checked_kinds, unpack
+from maestro.logs import follow_environment
 from maestro.messages import BATCH
 from maestro.pool import Pool
 from maestro.schemas import Schemas
@@ -47,8 +49,8 @@ _HOW = ("priority", "resources", "retries", "workers")
 def connect(
     pool: Any = None,
     *,
-    workflow: str = "default",
-    component: str = "app",
+    workflow: str | None = None,
+    component: str | None = None,
     security: Security | None = None,
     timeout: float | None = None,
     asynchronous: bool | None = None,
@@ -63,7 +65,8 @@ def connect(
         pool manager and nodes if they are not yet. By default a pool is started in this process,
         for others to join at `App.address`.
     workflow, component : str
-        What this program is part of, and what it is; errors and listings name it so.
+        What this program is part of, and what it is; errors and listings name it so. By default as
+        ``MSTRO_WORKFLOW_NAME`` and ``MSTRO_COMPONENT_NAME`` say, or "default" and "app".
     security : distributed.Security, optional
         For TLS, as Dask takes it.
     timeout : float, optional
@@ -98,6 +101,14 @@ def connect(
     ...     app.demand("u10", order="F").flags.f_contiguous
     True
     """
+    try:
+        follow_environment()
+    except ValueError as error:  # no reason not to run
+        logger.warning("%s", error)
+    if workflow is None:
+        workflow = os.environ.get("MSTRO_WORKFLOW_NAME") or "default"
+    if component is None:
+        component = os.environ.get("MSTRO_COMPONENT_NAME") or "app"
     app = App(pool, workflow, component, security, timeout, asynchronous, schemas_of(schemas))
     if not app._asynchronous and not _in_event_loop():
         _ = app._link  # connect now, so that what is wrong is said here
@@ -345,6 +356,7 @@ class App:
         by: str | Sequence[str] | None = None,
         own: bool = True,
         limit: int | None = None,
+        parts: bool = False,
         **how: Any,
     ) -> Callable[[Callable[..., Any]], Trigger]:
         """Have a function run by Dask when CDOs are in the pool; to be used as a decorator.
@@ -368,6 +380,10 @@ class App:
         limit : int, optional
             Tasks under way at once, ``maestro.triggers.limit`` by default. What else matches waits
             in the pool for its turn.
+        parts : bool
+            Whether there is a task for each part of a CDO, rather than one for the whole of it: on
+            the worker whose node holds the part, which it is handed where it lies, without a copy.
+            With one selector only. Tasks of parts have the rank in their keys.
         **how
             How the function is to be run: ``workers``, ``resources``, ``retries`` or ``priority``,
             as `distributed.Client.submit` takes them.
@@ -385,6 +401,8 @@ class App:
             If a selector can't be read; the text shows where.
         TypeError
             If the function can't be sent to workers, or is none.
+        ValueError
+            If there is a task for each part of several CDOs.
 
         Examples
         --------
@@ -404,6 +422,10 @@ class App:
         [(6, 6.0), (12, 12.0)]
         """
         condition = Condition.of(selectors, by)
+        if parts and len(condition.selectors) > 1:
+            raise ValueError(
+                f"when: parts: got {len(condition.selectors)} selectors, expected one at most"
+            )
         if strange := how.keys() - _HOW:
             raise TypeError(f"when: got {', '.join(sorted(strange))}, expected {', '.join(_HOW)}")
         most = get_number("triggers.limit") if limit is None else limit
@@ -411,7 +433,7 @@ class App:
             raise ValueError(f"limit: got {limit!r}, expected 1 or more tasks")
 
         def decorate(function: Callable[..., Any]) -> Trigger:
-            trigger = Trigger(self, function, condition, own, int(most), how)
+            trigger = Trigger(self, function, condition, own, int(most), bool(parts), how)
             self._triggers.add(trigger)
             return trigger._start()
 

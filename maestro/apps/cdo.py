@@ -24,6 +24,7 @@ from maestro.apps.daskarrays import (
     scatter_parts,
 )
 from maestro.apps.handle import Handle, checked_name
+from maestro.apps.leasing import storing_ahead
 from maestro.apps.lifecycle import Lifecycle
 from maestro.apps.link import Link
 from maestro.apps.offering import Given, Offering, checked_rank, offering
@@ -336,16 +337,14 @@ class Cdo(Handle):
             self._schemas.miss(self._missing)
 
             async def attempt(first: dict[str, Any] | None) -> None:
-                answer = await self._link.call(
-                    "offer",
-                    first=first,
-                    wait=patience > 0,
-                    timeout=patience or None,
-                    **self._asking(given, copies),
-                )
+                how = {"wait": patience > 0, "timeout": patience or None}
+                asked = self._asking(given, copies)
+                async with storing_ahead(self._link, self.name, given, asked) as stored:
+                    answer = await self._link.call("offer", first=first, **how, **asked)
+                    through = stored(answer)
                 if given.distribution is not None:
                     async with self._entering([given]):
-                        await self._bring(given, answer)
+                        await (through or self._bring(given, answer))
 
             await self._insist(attempt, first)
             self._offered(given)

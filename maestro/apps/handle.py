@@ -168,7 +168,8 @@ class Handle:
         if given is not None and given.dtype is not None:
             layout["dtype"] = dtype_to_wire(given.dtype, self.name)
         near = {} if given is None else dict(given.near)
-        return {"handle": self._handle, "near": near, "copies": wanted, **layout}
+        how = {"near": near, "copies": wanted, "placed": None}
+        return {"handle": self._handle, **how, **layout}
 
     def _again(self, name: str) -> Again:
         """What a demand asks when a part was not there: waits until all are to be had."""
@@ -333,7 +334,7 @@ class Handle:
             await self._tell("received", served=False, stay=False, moved={})
             raise
         moved = self._link.telemetry.news()
-        self._link.tell("received", handle=self._handle, served=True, stay=stay, moved=moved)
+        self._link.tell_later("received", handle=self._handle, served=True, stay=stay, moved=moved)
 
     def _same(self, found: Found) -> Hashable:
         return None
@@ -374,7 +375,7 @@ class Handle:
     def _release_soon(self) -> None:
         """Take a requirement back, and dispose of its handle, that nobody else knows of."""
         with self._life.turn("retract"):
-            self._link.tell("retract", handle=self._handle)
+            self._link.tell_later("retract", handle=self._handle)
         self._dispose_soon()
 
     def _dispose_soon(self) -> None:
@@ -382,4 +383,4 @@ class Handle:
         before = self.state
         with self._life.turn("dispose"):
             if before != "declared":
-                self._link.tell("dispose", handle=self._handle)
+                self._link.tell_later("dispose", handle=self._handle)

@@ -104,6 +104,8 @@ class Link:
         Who takes the events of a subscription.
     ahead : Ahead
         What is moved here before it is demanded.
+    lease : (int, str) or None
+        Version and node under which the next small part may be stored while it is being offered.
     required : dict
         The handles that have required something, by their names at the manager.
     """
@@ -116,6 +118,7 @@ class Link:
         self.telemetry = telemetry
         self.listeners: dict[str, Listener] = {PUSHED: self._hear_of_pushed}
         self.ahead = Ahead(get_bytes("transfer.ahead"))
+        self.lease: tuple[int, str] | None = None
         self.required: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._patience = get_seconds("timeouts.answer")
         self._asker: Asker | None = None
@@ -179,6 +182,14 @@ class Link:
         """
         if self._asker is not None and not self._asker.over:
             self._asker.tell(word, fields, None, None)
+
+    def tell_later(self, word: str, **fields: Any) -> None:
+        """As `tell`, but whoever waits for the app goes on first.
+
+        For what the pool need not hear if the app dies now.
+        """
+        if self._asker is not None and not self._asker.over:
+            self._asker.tell_later(word, fields, None, None)
 
     def tell_soon(self, word: str, **fields: Any) -> None:
         """As `tell`, from a program's own thread; no other is waited for."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from maestro import logs
 
 if TYPE_CHECKING:
     from maestro import App
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Contact", "Seconds", "form", "in_pool", "log_level", "quieten_dask", "set_up_logging"]
 
 C = TypeVar("C", bound=Callable[..., Any])
-
-#: The original's names of how much is logged, where they are not Python's.
-LEVELS = {"ERR": "ERROR", "WARN": "WARNING", "NOISE": "DEBUG"}
 
 
 class Seconds(click.ParamType):
@@ -99,20 +97,17 @@ def form(terminal: str, pipe: str, *others: str) -> Callable[[C], C]:
 
 
 def log_level() -> str | None:
-    """How much is logged: as MSTRO_LOG_LEVEL says, ERR, WARN, INFO, DEBUG or NOISE."""
-    told = os.environ.get("MSTRO_LOG_LEVEL", "").upper()
-    level = LEVELS.get(told, told)
-    if level and level not in logging.getLevelNamesMapping():
-        raise click.UsageError(
-            f"MSTRO_LOG_LEVEL: got {told!r}, expected ERR, WARN, INFO, DEBUG or NOISE"
-        )
-    return level or None
+    """How much is logged: see `maestro.logs`."""
+    try:
+        return logs.log_level()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def set_up_logging() -> None:
     """Let maestro say as much as it is asked to, on standard error."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("maestro").setLevel(log_level() or "WARNING")
+    log_level()  # what is wrong with it is an error of usage
+    logs.follow_environment("WARNING")
 
 
 def quieten_dask(level: str, *names: str) -> None:

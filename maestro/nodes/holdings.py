@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.arena import Arena, Mappings, Segment
 from maestro.errors import PoolFullError
+from maestro.nodes.showing import Shown
 from maestro.nodes.spilling import Spill
 from maestro.transport.bringing import Delivery
 from maestro.transport.payload import as_part, element
@@ -127,6 +128,7 @@ class Holdings:
         self._leaving: dict[Key, Part] = {}  # that live in a store by now, and are still read here
         self._in_memory: OrderedDict[Key, None] = OrderedDict()  # that used last is the last
         self._reading: Counter[Key] = Counter()
+        self._shown = Shown()
         self._lock = Lock()  # of all that threads change: a part may be spilled at any moment
         self._spilling = Lock()
 
@@ -159,6 +161,26 @@ class Holdings:
             self.drop([part.home for part in left], settled=True)
             for key in keys:
                 self._touch(key)
+
+    def show(self, version: int, rank: int, dtype: np.dtype[Any]) -> AnyArray | None:
+        """A part where it lies, not to be written to; None if it is not here.
+
+        It stays as it is for as long as an array refers to it, whatever is dropped meanwhile. Of
+        one that its producer has as memory of its own, and may write to soon, this is a copy.
+        """
+        with self._lock:
+            part = self.parts.get((version, rank))
+            if part is None:
+                return None
+            memory = part.memory
+            if isinstance(part.home, Segment) and part.home.path in self.lent:
+                memory = memory.copy()
+                memory.flags.writeable = False
+            else:
+                memory = self._shown.view((version, rank), memory)
+        layout = part.distribution
+        shown: AnyArray = as_part(memory, layout.local_shape(rank), dtype, layout.order)
+        return shown
 
     def _touch(self, key: Key) -> None:
         if not self._moves:
@@ -203,7 +225,9 @@ class Holdings:
                     home.cleared()
                 continue
             place = self.spill if self.spill and self._is_on_disk(home) else self.arena
-            if settled and home.path not in self._tainted:
+            with self._lock:
+                shown = (home.version, home.rank) in self._shown
+            if settled and home.path not in self._tainted and not shown:
                 place.release(home)
             else:
                 self._tainted.discard(home.path)
@@ -325,7 +349,11 @@ class Holdings:
             return False
         with self._spilling:
             with self._lock:
-                candidates = [key for key in self._in_memory if not self._reading[key]]
+                candidates = [
+                    key
+                    for key in self._in_memory
+                    if not self._reading[key] and key not in self._shown
+                ]
             for key in candidates:
                 part = self.parts.get(key)
                 if part is None or not self._is_settled(part.home):
@@ -338,6 +366,7 @@ class Holdings:
                     return False
                 with self._lock:
                     moved = self.parts.get(key) is part and not self._reading[key]
+                    moved = moved and key not in self._shown
                     if moved:
                         self.parts[key] = replace(part, home=home)
                         del self._in_memory[key]

@@ -66,6 +66,10 @@ def _forget_app(state: State, app: str, died: bool, last: m.Leave | None = None)
     for subscription in state.bulletin.subscriptions.of(app):
         state.bulletin.forget(subscription)
     state.bulletin.subscriptions.leave(state.bulletin.time, app, died)
+    lease = state.leases.pop(app, None)
+    if lease is not None and died:  # something may have been stored, or be on its way
+        serial, node = lease
+        state.out.append(m.Free(node, serial, (0,), settled=False))
     # Groups, which are sealed after their members, before these.
     keys = [key for key, known in reversed(state.handles.items()) if known.app == app]
     state.departures[app] = Departure(app, died, last, deque(keys))

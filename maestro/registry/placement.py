@@ -134,6 +134,11 @@ class Ledger:
             found[rank] = address
         return found
 
+    def emptiest(self) -> str | None:
+        """The node that has the smallest share of its limit in use."""
+        shares = ((node.used / max(node.limit, 1), address) for address, node in self.nodes.items())
+        return min(shares, default=(0.0, None))[1]
+
     def reserve_at(self, node: str, size: int) -> bool:
         """Promise room at one node; whether it is there."""
         if node not in self.nodes or not self._fits(node, size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from maestro import messages as m
@@ -36,7 +37,7 @@ def offer(state: State, call: m.Offer) -> None:
     except PoolFullError as error:
         wait(state, call, error)
     else:
-        served(state, call, answer)
+        served(state, call, _with_lease(state, call, answer))
         handle, cdo = state.find(call)
         if handle.distribution is None:  # there is nothing to be brought
             _all_there(state, [(call.handle, handle, cdo, state.offering(cdo, call.handle))])
@@ -168,7 +169,11 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
     version = _ended_round(state, cdo, given, ranks) or _open(state, cdo, given, ranks)
     places: list[dict[int, str]] = [{}]
     if version.stage is not Stage.OVER:  # else there is nobody to send to
-        places = reserve(state, cdo, part_sizes(given, call), call)
+        lease = _lease_for(state, given, call, version)
+        asked = call if lease is None else replace(call, near={0: lease[1]})
+        places = reserve(state, cdo, part_sizes(given, call), asked)
+        if lease is not None and places == [asked.near]:
+            version.serial, _ = state.leases.pop(call.app)
         if given.distribution is not None:
             places[0].update((r, call.near[r]) for r in ranks if is_location(call.near.get(r)))
     handle.dtype, handle.distribution = given.dtype, given.distribution
@@ -180,10 +185,29 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
         version.slots[rank] = slot
     if version.stage is not Stage.OVER:
         if cdo.current is None:
-            state.serial += 1
+            state.serial = max(state.serial, version.serial + 1)
             cdo.current = version
         bind(state, cdo, version)
     return {"version": version.serial, "nodes": places[0], "copies": places[1:]}
+
+
+def _lease_for(
+    state: State, given: Handle, call: m.Offer, version: Version
+) -> tuple[int, str] | None:
+    """The lease under which an offer's part is stored already, if it can be used."""
+    lease = state.leases.get(call.app)
+    alone = given.distribution is not None and given.distribution.size == call.copies == 1
+    return lease if lease and lease == call.placed and alone and not version.slots else None
+
+
+def _with_lease(state: State, call: m.Offer, answer: dict[str, Any]) -> dict[str, Any]:
+    """What an offer is answered, and where the next of its kind may be stored before it is made."""
+    node = state.ledger.emptiest()
+    if call.placed is None or call.app in state.leases or node is None:
+        return answer
+    state.leases[call.app] = state.serial, node
+    state.serial += 1
+    return {**answer, "lease": state.leases[call.app]}
 
 
 def _check_together(state: State, key: str) -> None:

@@ -133,6 +133,9 @@ class State:
         Demands under way that wait for lost parts, by request; their handles.
     estates : dict of int to Estate
         What nodes that are gone have left.
+    leases : dict of str to (int, str)
+        By app, the serial of a version to come and the node where its only part may be stored
+        before the app has offered it.
     patience : float
         Seconds for which somebody is looked for who takes it over.
     lost, asked : int
@@ -154,6 +157,7 @@ class State:
         self.joins: dict[str, int] = {}
         self.joined = 0
         self.departures: dict[str, Departure] = {}
+        self.leases: dict[str, tuple[int, str]] = {}
         self.handles: dict[str, Handle] = {}
         self.cdos: dict[str, Cdo] = {}
         self.serial = 0

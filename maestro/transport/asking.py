@@ -77,6 +77,10 @@ class Asker:
         """Say something to which there is no answer."""
         self.wire.send(None, *word)
 
+    def tell_later(self, *word: Any) -> None:
+        """As `tell`, but what else there is to do comes first."""
+        self.wire.send_later(None, *word)
+
     async def ask(self, *word: Any) -> Any:
         """Say something, and return the answer.
 

@@ -146,6 +146,19 @@ class Wire(ABC):
             self._writing = True
             self._put(packed)
 
+    def send_later(self, *word: Any) -> None:
+        """Say something for which nobody waits, after what this turn of the loop brings about.
+
+        In order with all else that is said, and together with what is said by then. To send takes
+        as long as it takes the system to wake who reads.
+        """
+        packed = msgpack.packb(word, unicode_errors="surrogatepass")
+        self._unsent.append(packed)
+        self.unsent += len(packed)
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self._loop.call_soon, self._write)
+
     def _write(self) -> None:
         """Put on the line what is there, if anything."""
         if self._unsent:

@@ -29,6 +29,7 @@ from collections.abc import (
 )
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -44,7 +45,15 @@ from maestro.errors import DataLostError, PoolLostError
 from maestro.events import Event
 from maestro.transport.tasks import ended
 from maestro.triggers.conditions import Condition, Joining
-from maestro.triggers.matches import bring, call, call_async, fail
+from maestro.triggers.matches import (
+    bring,
+    call,
+    call_async,
+    call_part,
+    call_part_async,
+    fail,
+    lay_parts,
+)
 
 if TYPE_CHECKING:
     from maestro.apps.app import App
@@ -95,6 +104,7 @@ class Trigger:
         condition: Condition,
         own: bool,
         limit: int,
+        parts: bool,
         how: Mapping[str, Any],
     ) -> None:
         if not callable(function):
@@ -107,7 +117,7 @@ class Trigger:
         self.started = self.failed = self.missed = 0
         self._app, self._link = app, app._link
         self._name = getattr(function, "__name__", type(function).__name__)
-        self._condition, self._own, self._how = condition, own, how
+        self._condition, self._own, self._parts, self._how = condition, own, parts, how
         self._joining: Joining[_Kept] = Joining(len(condition.selectors))
         self._turns = asyncio.Semaphore(limit)
         self._keeping: Counter[int] = Counter()  # by version: the tasks that it is kept for
@@ -348,35 +358,59 @@ class Trigger:
         try:
             async with self._turns:
                 self.started += 1
-                future = await self._run(together)
+                futures = await self._run(together)
         finally:
             for kept in together:
                 self._release(kept)
-        self._done.append((name[0] if len(name) == 1 else name, future))
+        for rank, future in futures.items():
+            called = name if rank is None else (*name, rank)
+            self._done.append((called[0] if len(called) == 1 else called, future))
 
-    async def _run(self, together: Sequence[_Kept]) -> Future:
-        """The future of the task, which has ended."""
-        work = call_async if inspect.iscoroutinefunction(self.function) else call
-        failure: BaseException | None = None
+    async def _run(self, together: Sequence[_Kept]) -> dict[int | None, Future]:
+        """The futures of the tasks, which have ended: of each part, or of all under None."""
+        done: dict[int | None, Future] = {}
+        failures: dict[int | None, BaseException | None] = {}
         # A worker that dies takes with it what lay there; with the pool it may have been elsewhere.
         for _ in range(int(get_number("transfer.retries")) + 1):
+            lost = [rank for rank, error in failures.items() if isinstance(error, DataLostError)]
+            if failures and not lost:
+                break
             try:
-                given = [await bring(kept.handle, kept.version) for kept in together]
+                jobs = await self._jobs(together)
             except PoolLostError:
                 raise
             except Exception as error:  # it can't be had: whoever takes the future is told
-                future = self._submit(fail, error)
-                failure = await ended(self._link.client, future)
+                for rank in lost or [None]:
+                    done[rank] = self._submit(fail, error)
+                    failures[rank] = await ended(self._link.client, done[rank])
                 break
-            future = self._submit(work, self.function, given, **self._how)
-            failure = await ended(self._link.client, future)
-            if not isinstance(failure, DataLostError):
-                break
-        if failure is not None:
+            begun = {rank: jobs[rank]() for rank in lost or jobs}
+            done |= begun
+            for rank, future in begun.items():
+                failures[rank] = await ended(self._link.client, future)
+        failed = [failure for failure in failures.values() if failure is not None]
+        if failed:
             self.failed += 1
             what = ", ".join(repr(kept.name) for kept in together)
-            logger.warning("Trigger %s: the task on CDO %s failed: %r", self._name, what, failure)
-        return future
+            logger.warning("Trigger %s: the task on CDO %s failed: %r", self._name, what, failed[0])
+        return done
+
+    async def _jobs(self, together: Sequence[_Kept]) -> dict[int | None, Callable[[], Future]]:
+        """What begins each of the tasks, by the part that it is for."""
+        waits = inspect.iscoroutinefunction(self.function)
+        if self._parts:
+            (kept,) = together
+            work = call_part_async if waits else call_part
+            parts = await lay_parts(kept.handle, kept.version)
+            if parts:
+                run = partial(self._submit, work, self.function)
+                return {
+                    part.rank: partial(run, words, part, **{**part.workers, **self._how})
+                    for words, part in parts
+                }
+        given = [await bring(kept.handle, kept.version) for kept in together]
+        whole = call_async if waits else call
+        return {None: partial(self._submit, whole, self.function, given, **self._how)}
 
     def _submit(self, work: Callable[..., Any], *args: Any, **how: Any) -> Future:
         key = f"{self._name}-{uuid4().hex}"

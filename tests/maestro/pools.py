@@ -144,6 +144,11 @@ class Pool:
             used += registry.ledger.lodged(address)
             used += sum(e.reserved for e in registry.estates.values() if e.heir == address)
             assert node.used == used <= node.limit
+        serials = [version.serial for cdo in registry.cdos.values() for version in cdo.versions()]
+        leased = [serial for serial, _ in registry.leases.values()]
+        assert len({*serials, *leased}) == len(serials) + len(leased), "no two have one number"
+        assert all(serial < registry.serial for serial in (*serials, *leased))
+        assert registry.leases.keys() <= registry.apps.keys()
         for cdo in registry.cdos.values():
             stages = [version.stage for version in cdo.versions()]
             assert sum(s in (Stage.FORMING, Stage.POOLED) for s in stages) <= 1

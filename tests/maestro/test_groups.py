@@ -175,13 +175,13 @@ def test_an_empty_group_is_a_barrier(app, other):
 def test_a_group_call_is_few_messages(app, monkeypatch):
     """Five for all of its life, whatever its size."""
     said = []
-    send = app._link._asker.wire.send
+    wire = app._link._asker.wire
 
-    def counted(number, word, *rest):
-        said.append(word)
-        send(number, word, *rest)
+    def counted(send):
+        return lambda number, word, *rest: (said.append(word), send(number, word, *rest))
 
-    monkeypatch.setattr(app._link._asker.wire, "send", counted)
+    for how in ("send", "send_later"):
+        monkeypatch.setattr(wire, how, counted(getattr(wire, how)))
     group = app.group("g", [app.declare(f"m{k}") for k in range(50)])
     group.offer()
     wanted = app.group("g")

@@ -170,6 +170,8 @@ class Machine(RuleBasedStateMachine):
             layout = self.layout(self.registry.handles[handle].name)
             words = {"dtype": F8, "distribution": layout, "wait": wait}
             words["copies"] = self.moves.one_of(*self.COPIES)
+            lease = self.registry.leases.get(self.apps[handle])
+            words["placed"] = self.moves.one_of(None, (), lease or (), (0, "node-0"))
             answer = self.make(m.Offer, handle, "offer", **words)
         self.refused(answer, before)
 

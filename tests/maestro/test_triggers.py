@@ -427,3 +427,97 @@ def test_a_function_that_cannot_travel(app):
         trigger.wait(most=0)
     with pytest.raises(ValueError, match="timeout: got -1"):
         trigger.wait(timeout=-1)
+
+
+# Parts
+
+
+def part_of(match):
+    """Where it is worked on, on what, and whether that is the node's own memory."""
+    node = get_worker().extensions["maestro"]
+    held = node.holdings.parts[match.version, match.rank].memory
+    given = match.distribution.indices(match.rank)
+    own = np.shares_memory(match.data, held) and not match.data.flags.writeable
+    own |= not match.data.size
+    return get_worker().address, match.data.tobytes(), [ids.tolist() for ids in given], own
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_task_for_each_part_where_it_lies(spread, order):
+    for array in (BIG, ARRAY):
+        quarters = Distribution(array.shape, (4, 1), order=order)
+        name = f"parts-{order}-{len(array)}"
+        with spread.when(f'(.maestro.core.cdo.name = "{name}")', parts=True)(part_of) as trigger:
+            have = spread.offer(name, quarters.split(array), quarters)
+            nodes = spread.pool[name].nodes
+            tasks = {}
+            while len(tasks) < 4:
+                tasks.update(trigger.wait(timeout=300))
+            have.withdraw(timeout=120)
+        for rank, part in enumerate(quarters.split(array)):
+            where, data, indices, own = tasks[name, rank].result()
+            assert own
+            assert where == nodes[rank]
+            assert data == part.tobytes()
+            assert [ids.tolist() for ids in quarters.indices(rank)] == indices
+
+
+def the_part_itself(match):
+    return match.data
+
+
+def test_what_a_task_returns_of_a_part_stays_as_it_is(spread):
+    """Whatever becomes of the CDO: its memory is not used for another one."""
+    halves = Distribution(BIG.shape, (2, 1))
+    with spread.when('(.maestro.core.cdo.name = "kept")', parts=True)(the_part_itself) as trigger:
+        have = spread.offer("kept", halves.split(BIG), halves)
+        tasks = {}
+        while len(tasks) < 2:
+            tasks.update(trigger.wait(timeout=300))
+        have.withdraw(timeout=120)
+    have.dispose()
+    for number in range(4):  # each of which would take that memory
+        with_others = spread.offer(f"other-{number}", halves.split(-BIG), halves)
+        with_others.withdraw()
+        with_others.dispose()
+    for rank in range(2):
+        assert np.array_equal(tasks["kept", rank].result(), halves.split(BIG)[rank])
+
+
+def die_with_part(match):
+    try:
+        (Path(match.attributes["folder"]) / "died").mkdir()
+    except FileExistsError:
+        return match.data.tobytes()
+    os._exit(1)
+
+
+def test_a_part_whose_node_dies_is_worked_on_elsewhere(tmp_path):
+    halves = Distribution(BIG.shape, (2, 1))
+    (arena := tmp_path / "arena").mkdir()
+    with pool(2, arena, "1 GiB") as app:
+        with app.when(parts=True)(die_with_part) as trigger:
+            attributes = {"folder": str(tmp_path)}
+            have = app.offer("doomed", halves.split(BIG), halves, attributes)
+            tasks = {}
+            while len(tasks) < 2:
+                tasks.update(trigger.wait(timeout=300))
+            have.withdraw(timeout=120)
+        for rank, part in enumerate(halves.split(BIG)):
+            assert tasks["doomed", rank].result() == part.tobytes()
+
+
+async def whole_or_part(match):
+    return match.rank, None if match.data is None else match.data.tobytes()
+
+
+def test_parts_of_what_has_none_and_of_several(app):
+    with app.when(parts=True)(whole_or_part) as trigger:
+        app.offer("nothing")
+        app.offer("one", ARRAY)
+        found = {}
+        while len(found) < 2:
+            found.update((key, future.result()) for key, future in trigger.wait(timeout=300))
+    assert found == {"nothing": (None, None), ("one", 0): (0, ARRAY.tobytes())}
+    with pytest.raises(ValueError, match="parts: got 2 selectors, expected one"):
+        app.when("(has a)", "(has b)", parts=True)

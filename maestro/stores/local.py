@@ -26,6 +26,8 @@ class LocalStore:
     `create` makes is there as a whole or not at all.
     """
 
+    at_once = 1
+
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root.expanduser()))
         self.url = f"file://{self.root}"

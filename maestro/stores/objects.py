@@ -24,6 +24,8 @@ class ObjectStore:
     is an object of its own, beside the store, that says whose it is.
     """
 
+    at_once = 8
+
     def __init__(self, url: str) -> None:
         try:
             import obstore

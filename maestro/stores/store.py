@@ -31,9 +31,12 @@ class Store(Protocol):
     ----------
     url : str
         Where it is, as any program of the pool can open it again.
+    at_once : int
+        Small calls that are worth a thread each: many, where each waits for an answer.
     """
 
     url: str
+    at_once: int
 
     def make(self) -> None:
         """Be there: a directory, or nothing where prefixes need no making."""

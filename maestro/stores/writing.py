@@ -45,7 +45,7 @@ __all__ = ["Job", "claim", "write"]
 #: Objects that a node has in memory at once.
 LANES = 2
 
-#: Bytes up to which objects are written one after the other, by one thread: waking more costs more.
+#: Bytes up to which a thread writes objects one after the other: waking more costs more.
 FEW = 4 << 20
 
 
@@ -219,8 +219,8 @@ class _Writer:
                 else:
                     small.append((task, rank, place, key, part))
 
-        def write() -> None:
-            for task, rank, place, key, part in small:
+        def write(some: Sequence[Any]) -> None:
+            for task, rank, place, key, part in some:
                 try:
                     memory = box_bytes(part.array, place.box, place.order)
                     if memory is not None:
@@ -234,7 +234,7 @@ class _Writer:
 
         if small:
             with holdings.reading([key for *_, key, _ in small]):
-                await self._at_desk(write)
+                await self._in_lanes(write, small)
         return left
 
     async def write(self, task: _Task, rank: int) -> None:
@@ -282,15 +282,19 @@ class _Writer:
     async def commit(self, tasks: Sequence[_Task]) -> None:
         """Make arrays that are complete part of the archive."""
 
-        def commit_all() -> None:
-            for task in tasks:
+        def commit_all(some: Sequence[_Task]) -> None:
+            for task in some:
                 try:
                     commit(self.store, self.archive, task.job.path, task.job.document)
                 except MaestroError as error:
                     task.error = error
 
-        if tasks:
-            await self._at_desk(commit_all)
+        await self._in_lanes(commit_all, tasks)
+
+    async def _in_lanes(self, work: Callable[[Sequence[Any]], None], items: Sequence[Any]) -> None:
+        """Have threads go through what is small, as many as the store is worth."""
+        lanes = [items[lane :: self.store.at_once] for lane in range(self.store.at_once)]
+        await asyncio.gather(*(self._at_desk(work, lane) for lane in lanes if lane))
 
     async def _at_desk(self, work: Callable[..., None], *args: Any) -> None:
         """Write, if it is still this writer's turn."""

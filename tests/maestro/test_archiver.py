@@ -20,6 +20,7 @@ from distributed import Client
 import maestro
 import maestro.stores
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Replicated
+from maestro.stores.lanes import Lanes
 from maestro.stores.stored import StoredArray
 from maestro.transport import transfer
 from tests.maestro.conftest import check
@@ -145,6 +146,33 @@ def test_all_sorts_of_cdos(app, where):
     found = StoredArray.found(maestro.stores.open_store(where), "long")
     assert found.dtype == np.longdouble
     assert np.array_equal(found.read(0, lambda n: np.empty(n, np.uint8)), np.arange(3))
+
+
+def test_many_small_ones_share_a_word_to_their_node(app, where, monkeypatch):
+    """And where one of them cannot be written, the others are saved all the same."""
+    words, fails, ask, write = [], [True], Lanes._ask, StoredArray.write
+
+    def written(array, rank, memory):
+        if array.path == "t7" and fails:
+            raise maestro.StoreError(f"{array.name} cannot be written")
+        write(array, rank, memory)
+
+    monkeypatch.setattr(StoredArray, "write", written)
+    monkeypatch.setattr(
+        Lanes, "_ask", lambda self, node, jobs: words.append(len(jobs)) or ask(self, node, jobs)
+    )
+    for number in range(60):
+        app.offer(f"t{number}", FIELD[:2] + number)
+    with maestro.Archiver(app, where) as archiver:
+        until(lambda: len(archiver.saved) == 59)
+        assert list(archiver.failures) == ["t7"]
+        fails.clear()
+        until(lambda: len(archiver.saved) == 60)
+        assert not archiver.failures
+    assert max(words) > 10
+    for number in range(60):
+        found = zarr.open_array(where, path=f"t{number}", mode="r")
+        assert np.array_equal(found[...], FIELD[:2] + number)
 
 
 def test_what_is_there_when_it_comes_and_what_nobody_withdraws(pool, where):

@@ -512,7 +512,10 @@ def decode(word: str, request: int, fields: dict[str, Any]) -> Call:
         fields = {**fields, _PARTS[word]: _decode_parts(word, request, fields)}
     try:
         checked = {
-            name: value if type(value) in _PLAIN.get(name, _WORD) else _checked(name, value)
+            name: value
+            if type(value) in _PLAIN.get(name, _WORD)
+            or (not value and type(value) is _EMPTY.get(name))
+            else _checked(name, value)
             for name, value in fields.items()
         }
         return kind(request=request, **checked)
@@ -634,6 +637,10 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     for name, (kind, optional) in _FIELDS.items()
 }
 _WORD = (str,)
+_EMPTY = {
+    **dict.fromkeys(("attributes", "defaults", "moved", "near"), dict),
+    **dict.fromkeys(("depends", "members", "placed"), tuple),
+}
 
 
 def layout_to_wire(distribution: Distribution | None) -> dict[str, Any] | None:

@@ -36,7 +36,7 @@ AHEAD = 1 << 20
 
 #: Bytes that wait for the end of a turn of the event loop, at most: more of them are worth a
 #: message, so that whoever reads can begin while whoever writes goes on.
-HELD = 1 << 13
+HELD = 1 << 11
 
 #: Bytes of one word, at most.
 LONGEST = 1 << 30

@@ -321,6 +321,7 @@ OFFER = {
     "near": {},
     "wait": False,
     "copies": 1,
+    "placed": None,
 }
 SEAL = {
     "call": "seal",
@@ -351,6 +352,10 @@ SEAL = {
             "call 'offer': near: got .*, expected addresses",
         ),
         ({**OFFER, "dtype": "'<f8'", "distribution": None, "copies": 0}, "copies: got 0, expected"),
+        (
+            {**OFFER, "dtype": None, "distribution": None, "placed": (1,)},
+            "placed: got \\(1,\\), expe",
+        ),
         ({"call": "list", "first": {"handle": "h"}}, "first: got .*, expected 'word'"),
         ({"call": "list", "first": {"word": "steal"}}, "call: got 'steal', expected one of"),
         ({"call": "list", "first": [1]}, "first: got .1,., expected 'word' and fields"),

@@ -58,12 +58,20 @@ class Report:
         Seconds from then until the data was here.
     transfers : list of Transfer
         One for each pair of ranks.
+    kept : int
+        Where Dask's workers have got the parts, the array bytes of these that were with the same
+        worker before.
+    saved : int
+        How many more these are because ranks were relabelled: than if each rank were where the
+        producers' rank of its number is.
     """
 
     name: str
     waited: float = 0.0
     seconds: float = 0.0
     transfers: list[Transfer] = field(default_factory=list)
+    kept: int = 0
+    saved: int = 0
 
     @property
     def bytes(self) -> int:
@@ -82,8 +90,14 @@ class Report:
             f"{self.name}: {self.bytes / 1e6:.1f} MB from"
             f" {nodes} node{'' if nodes == 1 else 's'} ({self._ways()}),"
             f" {self.seconds * 1e3:.1f} ms"
-            f" ({rate:.2f} GB/s), after {self.waited * 1e3:.1f} ms of waiting"
+            f" ({rate:.2f} GB/s), after {self.waited * 1e3:.1f} ms of waiting{self._stayed()}"
         )
+
+    def _stayed(self) -> str:
+        if not self.kept:
+            return ""
+        saved = f", {self.saved / 1e6:.1f} MB of it by relabelling" if self.saved else ""
+        return f"; {self.kept / 1e6:.1f} MB stayed with their workers{saved}"
 
     def _ways(self) -> str:
         ways = []

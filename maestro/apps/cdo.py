@@ -578,10 +578,12 @@ class Cdo(Handle):
         while True:
             nodes = sorted(await self._link.call("nodes"))
             try:
-                parts, moved = await fill_parts(
+                parts, moved, chosen = await fill_parts(
                     self._link.client, source, where, target, nodes, self._link.ways, loose
                 )
                 report.transfers += moved
+                report.kept += chosen.kept
+                report.saved += chosen.saved
                 return parts
             except DataLostError:  # a node died, and with it what it had fetched
                 if left <= 0:

@@ -22,7 +22,7 @@ from maestro.errors import InconsistentError
 from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.report import Transfer
 from maestro.transport import transfer
-from maestro.transport.tasks import all_done, on_worker, places
+from maestro.transport.tasks import Workplaces, all_done, on_worker, places
 from maestro.transport.ways import Ways
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ async def fill_parts(
     workers: Sequence[str],
     ways: Ways,
     loose: bool = False,
-) -> tuple[list[Future], list[Transfer]]:
-    """The target ranks' parts, each filled on a worker.
+) -> tuple[list[Future], list[Transfer], Workplaces]:
+    """The target ranks' parts, each filled on a worker; what was moved; which rank is where.
 
     Which worker gets which rank is chosen so that the most bytes stay where they are.
 
@@ -168,7 +168,8 @@ async def fill_parts(
         the pool; else nobody does.
     """
     name = _called(source)
-    workplaces = places(source, where.nodes, target, workers)
+    chosen = places(source, where.nodes, target, workers)
+    workplaces = chosen.workers
     words = _words(source)
     parts = [
         client.submit(
@@ -188,7 +189,8 @@ async def fill_parts(
     ]
     await all_done(client, source.name, parts, ways, dict(enumerate(workplaces)))
     reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
-    return parts, [Transfer(**each) for report in reports.values() for each in report]
+    moved = [Transfer(**each) for report in reports.values() for each in report]
+    return parts, moved, chosen
 
 
 async def scatter_parts(

@@ -63,6 +63,9 @@ class Mappings:
     def __len__(self) -> int:
         return len(self._found)
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._found
+
     def attach(self, path: str, nbytes: int) -> NDArray[np.uint8]:
         """The first bytes of a segment's part, to read and to write.
 

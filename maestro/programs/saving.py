@@ -161,7 +161,8 @@ class Saver:
         if layout.size == 1:
             writers = workers[:1]
         else:
-            writers = await off_loop(False, places, source, where.nodes, layout, workers)
+            chosen = await off_loop(False, places, source, where.nodes, layout, workers)
+            writers = chosen.workers
         alone, about = layout.size == 1, (held.path, form, to_json(held.document))
         return [
             (node, Job(source, where, *about, (rank,), alone)) for rank, node in enumerate(writers)

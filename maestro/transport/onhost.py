@@ -11,6 +11,7 @@ number of a segment's use in its header tells.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -32,7 +33,7 @@ from maestro.transport.ways import Ways
 
 __all__ = ["Displaced", "Found", "Moved", "fill", "is_there", "locate", "put", "worth_mapping"]
 
-#: Bytes after which those who wait hear which parts are complete.
+#: Bytes after which those who wait hear which parts are complete, where there are several.
 NEWS = 64 << 20
 
 
@@ -157,7 +158,8 @@ async def locate(
                 found[rank] = Found(node, path, generation, array)
         return found
 
-    return await off_loop(False, attach)
+    mapped = all(path in ways.mappings for path, _, _ in answer.values())
+    return await off_loop(mapped, attach)
 
 
 async def fill(
@@ -198,8 +200,11 @@ async def fill(
     Displaced
         If a part is not there any more.
     """
-    sequence = _move(way, pairs, found, parts)
-    while batch := await off_loop(small, _batch, sequence):
+    sequence, left = _move(way, pairs, found, parts), len(pairs)
+    news = NEWS if len(parts) > 1 else math.inf
+    while left:
+        batch = await off_loop(small, _batch, sequence, news)
+        left -= len(batch)
         for source in {each.source for each in batch}:
             part = found[source]
             if not is_there(mappings, part):
@@ -234,13 +239,13 @@ def _move(
         yield Moved(target, source, nbytes, perf_counter() - begun)
 
 
-def _batch(sequence: Iterator[Moved]) -> list[Moved]:
+def _batch(sequence: Iterator[Moved], enough: float) -> list[Moved]:
     """So many that it is worth telling."""
     batch: list[Moved] = []
     size = 0
     for moved in sequence:
         batch.append(moved)
         size += moved.nbytes
-        if size >= NEWS:
+        if size >= enough:
             break
     return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from maestro.errors import DataLostError, PoolTimeoutError
 from maestro.transport import transfer
 from maestro.transport.ways import Ways
 
-__all__ = ["all_done", "ended", "on_worker", "places"]
+__all__ = ["Workplaces", "all_done", "ended", "on_worker", "places"]
 
 #: Seconds after which it is asked whether those live who have a task to do.
 LOOK = 1.0
@@ -26,9 +27,29 @@ LOOK = 1.0
 MANY = 1024
 
 
+@dataclass(frozen=True)
+class Workplaces:
+    """The worker of each target rank.
+
+    Attributes
+    ----------
+    workers : list of str
+        By rank.
+    kept : int
+        Bytes of the ranks' parts that lie with their workers already.
+    saved : int
+        How many more these are than if each target rank had the worker of the source rank of its
+        number, those beyond going round.
+    """
+
+    workers: list[str]
+    kept: int
+    saved: int
+
+
 def places(
     source: transfer.Source, nodes: Sequence[str], target: Distribution, workers: Sequence[str]
-) -> list[str]:
+) -> Workplaces:
     """The worker of each target rank: no worker has more than its share of ranks.
 
     Within that the most bytes stay, by an exact assignment (SciPy's `linear_sum_assignment`); of
@@ -43,21 +64,31 @@ def places(
         for giver, nbytes in zip(share.sources, share.bytes(source.dtype.itemsize), strict=True):
             if nodes[giver] in number:
                 here[number[nodes[giver]], rank] += nbytes
-    if target.size == 1 or target.size > MANY:  # where there is no choice, SciPy need not be loaded
-        return _one_by_one(here, workers, seats)
+    chosen = _assigned(here, seats)
+    natural = [number.get(nodes[rank % len(nodes)]) for rank in range(target.size)]
+    before = sum(int(here[k, rank]) for rank, k in enumerate(natural) if k is not None)
+    kept = sum(int(here[k, rank]) for rank, k in enumerate(chosen))
+    return Workplaces([workers[k] for k in chosen], kept, kept - before)
+
+
+def _assigned(here: NDArray[np.int64], seats: int) -> list[int]:
+    """The worker's number for each rank, by the bytes of each rank at each worker."""
+    size = here.shape[1]
+    if size == 1 or size > MANY:  # where there is no choice, SciPy need not be loaded
+        return _one_by_one(here, seats)
     from scipy.optimize import linear_sum_assignment
 
     rows, ranks = linear_sum_assignment(np.repeat(here, seats, axis=0), maximize=True)
-    chosen = dict(zip(ranks.tolist(), (workers[row // seats] for row in rows), strict=True))
-    return [chosen[rank] for rank in range(target.size)]
+    chosen = dict(zip(ranks.tolist(), (rows // seats).tolist(), strict=True))
+    return [chosen[rank] for rank in range(size)]
 
 
-def _one_by_one(here: NDArray[np.int64], workers: Sequence[str], seats: int) -> list[str]:
-    left, chosen = np.full(len(workers), seats), []
+def _one_by_one(here: NDArray[np.int64], seats: int) -> list[int]:
+    left, chosen = np.full(len(here), seats), []
     for rank in range(here.shape[1]):
         worker = int(np.argmax(np.where(left > 0, here[:, rank], -1)))
         left[worker] -= 1
-        chosen.append(workers[worker])
+        chosen.append(worker)
     return chosen
 
 

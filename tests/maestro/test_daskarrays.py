@@ -72,6 +72,8 @@ def test_by_default_the_chunks_are_those_of_the_offer_and_stay_where_they_are(ap
     assert np.array_equal(got.compute(), np.arange(120.0).reshape(4, 5, 6))
     client = app.client
     nodes = {r: t.node for t in want.report.transfers for r in [t.target]}
+    assert want.report.kept == array.nbytes
+    assert "stayed with their workers" in str(want.report)
     where = client.who_has(list(got.dask.values()))
     for rank, future in enumerate(got.dask.values()):
         assert nodes[rank] in where[future.key]

@@ -15,7 +15,7 @@ demo: $(READY)  ## run demos/interlock.py
 	$(BIN)/python demos/interlock.py
 
 test: lint  ## lint, then all tests and the docstrings' examples
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check

@@ -479,7 +479,7 @@ class App:
         """What this app has done with each CDO so far, and how long it took; also once it has left.
 
         A mapping from names to accounts, printed as a table. An app that leaves logs it in short,
-        and leaves it in a file where ``maestro.apps.telemetry.directory`` says so.
+        and leaves it in a file where ``maestro.telemetry.directory`` says so.
         """
         return self._telemetry
 

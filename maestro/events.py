@@ -46,7 +46,7 @@ class _Said(NamedTuple):
 class Event(_Said):
     """Something that happened in the pool, or with ``when="before"`` is about to.
 
-    A tuple: to make one takes a seventh of the time that a frozen dataclass takes, and a subscriber
+    A tuple: to make one takes a fifth of the time that a frozen dataclass takes, and a subscriber
     makes many.
 
     Attributes

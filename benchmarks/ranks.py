@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -148,8 +149,24 @@ class _Rank:
         self.part = self.cdo.demand(timeout=PATIENCE)
         return self.cdo.report.bytes, self.cdo.report.messages
 
+    def demand_in_bounds(self) -> int:
+        """Bytes of memory that the demand takes at most, beside the part and what was mapped."""
+        self.app._link.ways.memory.clear()  # what the last part has left behind
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _status("VmRSS")
+        self.part = self.cdo.demand(timeout=PATIENCE)
+        return _status("VmHWM") - before - self.part.nbytes
+
     def check(self) -> None:
         numbering.check(self.distribution, self.rank, self.part)
+
+
+def _status(key: str) -> int:
+    """Bytes of memory that this process takes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) << 10
+    raise OSError(f"this system does not say {key}")
 
 
 def _be_a_rank(line: Connection, rank: int, address: str, component: str) -> None:

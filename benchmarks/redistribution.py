@@ -4,7 +4,8 @@ copyto             `np.copyto` of as many bytes between arrays that have been wr
                    limit. With several threads each copies its share.
 moves              the plan's moves alone, into parts that have been written before.
 plan.execute       the same in new parts: planning, allocation and first touch of memory count.
-pool               4 producers and 4 consumers, each rank a process, and 4 nodes (Dask workers).
+pool               4 producers and 4 consumers (in 3-D --ranks of each), every rank a process, and 4
+                   nodes (Dask workers).
                    offer: from the signal to all producers until the pool has the last part.
                    demand: from the signal to all consumers until the last has its part as an array
                    of its own, in its own process.
@@ -21,7 +22,8 @@ Every contender runs once before anything counts, and what it gives is compared 
 be. Then all take turns, in another order in each round. Shown are the median and the extremes over
 the rounds; GB/s counts bytes read plus bytes written; ratios are medians of the rounds' ratios:
 "limit" is the share of what copyto reaches with one thread, the others say how many times as fast
-as that peer.
+as that peer. Below that stand the bars: the share of another's time that the demand may take, and
+the memory that a rank may take beside its part: the configured buffers and a tenth.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ from scalapack_ranks import ScalapackRanks, is_there
 import kernels
 from layouts import BlockCyclic, Distribution, Plan, plan
 from maestro import connect
+from maestro.config import get_bytes
 
 NODES = 4
 #: What all contenders of a case hold at once, in array sizes, and what their processes take.
@@ -69,6 +72,7 @@ class Case:
 
     name: str
     plan: Plan
+    share: float  # of a peer's time, which the pool's demand may take
     chunks: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # Dask's, before and after
 
     @property
@@ -80,8 +84,8 @@ class Case:
         return math.prod(self.shape) * 8
 
 
-def cases(size: int) -> Iterator[Case]:
-    """Of ``size`` x ``size``, and about as many elements in 3-D."""
+def cases(size: int, ranks: int) -> Iterator[Case]:
+    """Of ``size`` x ``size``, and about as many elements in 3-D, there with so many ranks."""
     shape = size, size
     fine, coarse = (BlockCyclic(64),) * 2, (BlockCyclic(256),) * 2
     yield Case(
@@ -90,6 +94,7 @@ def cases(size: int) -> Iterator[Case]:
             Distribution(shape, (2, 2), fine, order="F"),
             Distribution(shape, (2, 2), coarse, order="F"),
         ),
+        0.2,
     )
     yield Case(
         "block-cyclic 64 to 256, grid 2x2 to 4x1, rows to columns in memory",
@@ -97,11 +102,13 @@ def cases(size: int) -> Iterator[Case]:
             Distribution(shape, (2, 2), fine),
             Distribution(shape, (4, 1), coarse, order="F"),
         ),
+        0.3,
     )
     cut = -(-size // NODES)
     yield Case(
         "2-D, rows to columns",
         plan(Distribution(shape, (NODES, 1)), Distribution(shape, (1, NODES))),
+        0.15,
         ((cut, size), (size, cut)),
     )
     edge = round(size ** (2 / 3))
@@ -111,9 +118,10 @@ def cases(size: int) -> Iterator[Case]:
     yield Case(
         f"3-D, blocks of {before}³ to blocks of {after}³",
         plan(
-            Distribution((edge,) * 3, (2, 2, 1), kinds[0]),
-            Distribution((edge,) * 3, (1, 2, 2), kinds[1]),
+            Distribution((edge,) * 3, (ranks // 2, 2, 1), kinds[0]),
+            Distribution((edge,) * 3, (1, 2, ranks // 2), kinds[1]),
         ),
+        0.15,
         ((before,) * 3, (after,) * 3),
     )
 
@@ -123,6 +131,7 @@ class Venue:
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
+        self._ranks: dict[tuple[str, int], Ranks] = {}
 
     def _cluster(self) -> LocalCluster:
         return self._stack.enter_context(
@@ -136,13 +145,16 @@ class Venue:
         )
 
     @cached_property
-    def ranks(self) -> tuple[Ranks, Ranks]:
-        """Producers and consumers."""
-        app = self._stack.enter_context(connect(self._cluster()))
-        sides = Ranks(app.address, NODES, "producer"), Ranks(app.address, NODES, "consumer")
-        for side in sides:
-            self._stack.callback(side.close)
-        return sides
+    def address(self) -> str:
+        """Of the pool."""
+        return self._stack.enter_context(connect(self._cluster())).address
+
+    def ranks(self, side: str, size: int) -> Ranks:
+        """So many producers or consumers."""
+        if (side, size) not in self._ranks:
+            ranks = self._ranks[side, size] = Ranks(self.address, size, side)
+            self._stack.callback(ranks.close)
+        return self._ranks[side, size]
 
     @cached_property
     def scalapack(self) -> ScalapackRanks:
@@ -197,7 +209,9 @@ class Stage:
     @cached_property
     def ranks(self) -> tuple[Ranks, Ranks]:
         """Producers, who have their parts, and consumers."""
-        producers, consumers = self._venue.ranks
+        way = self.case.plan
+        producers = self._venue.ranks("producer", way.source.size)
+        consumers = self._venue.ranks("consumer", way.target.size)
         consumers.each("take_on", self.case.name, self.case.plan.target)
         producers.each("take_on", self.case.name, self.case.plan.source)
         return producers, consumers
@@ -414,7 +428,8 @@ def race(case: Case, venue: Venue, repeat: int) -> None:
     contenders += [moving(stage, threads) for threads in (1, 2)]
     contenders += [executing(stage, threads) for threads in (1, 2)]
     offer = offering(stage)
-    contenders += [offer, demanding(stage, offer, moved)]
+    demand = demanding(stage, offer, moved)
+    contenders += [offer, demand]
     others = peers(stage)
     contenders += others
     for contender in contenders:
@@ -429,9 +444,46 @@ def race(case: Case, venue: Venue, repeat: int) -> None:
     for contender in contenders:
         if contender.failure:
             print(f"{contender.name}: {contender.failure}")
+    bars(case, contenders, demand, others)
+    if not demand.failure:
+        peaks(stage)
     if moved:
         total, messages = (sum(column) for column in zip(*moved, strict=True))
         print(f"\nThe pool's demands brought {in_units(total)} in {messages} messages.")
+
+
+def bars(
+    case: Case, contenders: list[Contender], demand: Contender, others: list[Contender]
+) -> None:
+    """What the demand is to reach, and whether it does."""
+    rows = []
+    copy = contenders[1 if usable_cpus() > 1 else 0]  # one pass per core
+    if not demand.failure:
+        rows.append(_against(demand, copy, 1 / 0.6))
+    met = [other for other in others if not other.failure]
+    if case.chunks is not None:  # the better of them is what counts
+        met = sorted(met, key=lambda other: statistics.median(other.seconds))[:1]
+    if not demand.failure:
+        rows += [_against(demand, other, case.share) for other in met]
+    print()
+    print(table(["demand's time against", "share", "bar", ""], rows))
+
+
+def _against(demand: Contender, other: Contender, bar: float) -> list[str]:
+    pairs = zip(demand.seconds, other.seconds, strict=True)
+    share = statistics.median(ours / theirs for ours, theirs in pairs)
+    return [other.name, f"{share:.2f}", f"<= {bar:.2f}", "" if share <= bar else "not met"]
+
+
+def peaks(stage: Stage) -> None:
+    """What a demand takes of memory beside the part, in one more run that is not timed."""
+    _, consumers = stage.ranks
+    consumers.each("declare")
+    above = max(consumers.each("demand_in_bounds")[1])
+    bar = int(1.1 * get_bytes("transfer.in-flight"))
+    verdict = "" if above <= bar else ", not met"
+    print(f"\nA rank's memory beside its part, at most: {in_units(max(above, 0))}", end="")
+    print(f" (bar: {in_units(bar)}{verdict})")
 
 
 def cells(contender: Contender, case: Case, references: list[Contender]) -> list[str]:
@@ -454,12 +506,20 @@ def _ratio(reference: Contender, contender: Contender) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=8192, help="rows and columns of the 2-D array")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=8192,
+        help="rows and columns of the 2-D array: 8192 for 0.5 GiB, 23170 for 4 GiB",
+    )
     parser.add_argument("--repeat", type=int, default=5, help="rounds that count")
+    parser.add_argument("--ranks", type=int, default=NODES, help="in 3-D: 4, or 16, for example")
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     options = parser.parse_args()
     if options.size < 16 or options.repeat < 1:
         parser.error("expected a --size of at least 16 and a --repeat of at least 1")
+    if options.ranks < 2 or options.ranks % 2:
+        parser.error("expected an even number of --ranks")
     need, have = COPIES * 8 * options.size**2 + PROCESSES, available_memory()
     if need > have:
         parser.error(
@@ -469,7 +529,7 @@ def main() -> None:
     print(machine("numpy", "numba", "dask", "distributed"))
     with dask.config.set(QUIET), contextlib.ExitStack() as stack:
         venue = Venue(stack)
-        for case in cases(options.size):
+        for case in cases(options.size, options.ranks):
             if options.only in case.name:
                 race(case, venue, options.repeat)
 

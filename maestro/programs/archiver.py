@@ -126,6 +126,7 @@ class Archiver:
         self._events = Told(app, self._selector.text, self._soon)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
+        self._telling: asyncio.Future[None] | None = None
 
     def open(self) -> Any:
         """Take the store, and save from now on: also what is in the pool already."""
@@ -309,11 +310,13 @@ class Archiver:
         task.add_done_callback(done)
 
     def _tell(self) -> None:
-        async def telling() -> None:
-            async with self._changed:
-                self._changed.notify_all()
+        """Let those who wait look again, once for all that changes meanwhile."""
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.ensure_future(self._wake())
 
-        self._telling = asyncio.ensure_future(telling())
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     def _note(self, nbytes: int) -> None:
         self.bytes_saved += nbytes

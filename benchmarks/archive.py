@@ -1,11 +1,11 @@
 """The archiver and the librarian, against zarr's own writing and Dask's own reading.
 
 What bounds them: every byte goes once from memory into the page cache, by the system's copy, into
-pages that it has to find first, which is most of it: `write` takes 0.55 to 0.6 s of CPU for a GiB on
-tmpfs, where a copy between pages that are there takes 0.08. (`sendfile` out of the segments takes
-0.65, `write` where room was reserved before 0.63, and a copy into a mapping 1.2.) With two cores it
-is bound by both of them, and on a disk by what that is behind with. Reading is one copy out of the
-page cache, into memory that was touched before.
+pages that it has to find first, which is most of it: `write` takes 0.55 to 0.6 s of CPU for a GiB
+on tmpfs, where a copy between pages that are there takes 0.08. (`sendfile` out of the segments
+takes 0.65, `write` where room was reserved before 0.63, and a copy into a mapping 1.2.) With two
+cores it is bound by both of them, and on a disk by what that is behind with. Reading is one copy
+out of the page cache, into memory that was touched before.
 
 copy               `np.copyto` of as many bytes, into memory that has been written before.
 bare write         One process writes the bytes to files as large as our objects, and no more.

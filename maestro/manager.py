@@ -174,16 +174,15 @@ class Manager:
         if is_location(parts.node):
             await self._clear(parts)
             return
+        words = {"version": parts.version, "ranks": parts.ranks, "settled": parts.settled}
         try:
-            await self._nodes.call(
-                parts.node,
-                "free",
-                version=parts.version,
-                ranks=parts.ranks,
-                settled=parts.settled,
-            )
-        except (OSError, MaestroError):  # the node is gone, and what it held with it
-            logger.info("Node %s went before it could drop version %d", parts.node, parts.version)
+            while parts.node in self.scheduler.workers:
+                with suppress(OSError):  # a node that is merely silent must hear of it when it can
+                    await self._nodes.call(parts.node, "free", **words)
+                    return
+        except MaestroError:  # it is about to go
+            pass
+        logger.info("Node %s went before it could drop version %d", parts.node, parts.version)
 
     async def _clear(self, parts: m.Free) -> None:
         """Have a node, whichever, clear away what the pool has in a store."""

@@ -88,6 +88,10 @@ async def wire_over(comm: Comm, socket: bool) -> Wire:
     # What the other end has said meanwhile may have been read already: then it is here at once.
     # From then on the stream reads and writes nothing more.
     read = stream.read_bytes(AHEAD, partial=True)
+    if stream.closed():  # the other end has gone meanwhile
+        if read.done():
+            read.exception()  # so that nobody misses it
+        raise CommClosedError("the line is closed")
     stream.io_loop.remove_handler(stream.fileno())
     wire = _SocketWire(comm)
     own = stream.socket.dup()

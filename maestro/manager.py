@@ -44,6 +44,10 @@ _ANY = '(and (a = 1) (b ~= "c") (d > 2026-01-01T00:00:00Z))'
 ENLIST = 60.0
 
 
+#: Seconds until a node that could not be told something is told again.
+AGAIN = 0.5
+
+
 class ManagerPlugin(SchedulerPlugin):
     """Makes a Dask scheduler a pool manager; the second time does nothing."""
 
@@ -175,13 +179,15 @@ class Manager:
             await self._clear(parts)
             return
         words = {"version": parts.version, "ranks": parts.ranks, "settled": parts.settled}
-        try:
-            while parts.node in self.scheduler.workers:
-                with suppress(OSError):  # a node that is merely silent must hear of it when it can
-                    await self._nodes.call(parts.node, "free", **words)
-                    return
-        except MaestroError:  # it is about to go
-            pass
+        while parts.node in self.scheduler.workers:
+            try:
+                await self._nodes.call(parts.node, "free", **words)
+            except OSError:  # one that is merely silent must hear of it when it can
+                await asyncio.sleep(AGAIN)
+            except MaestroError:  # it is about to go
+                break
+            else:
+                return
         logger.info("Node %s went before it could drop version %d", parts.node, parts.version)
 
     async def _clear(self, parts: m.Free) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from maestro.errors import MaestroError, ProtocolError, from_wire, to_wire
 from maestro.transport.buffers import Buffers
 
-__all__ = ["AT_ONCE", "Missing", "NodeEnd", "in_words", "listen"]
+__all__ = ["AT_ONCE", "Missing", "NodeEnd", "in_words", "listen", "used_up_by_errors"]
 
 
 #: So few bytes go with the word that announces or asks for them: not counted, and not answered.
@@ -58,6 +59,23 @@ async def listen(comm: Comm, silence: float) -> dict[str, Any]:
             raise from_wire(word["error"])
         if "wait" not in word:
             return word
+
+
+@asynccontextmanager
+async def used_up_by_errors(comm: Comm) -> AsyncIterator[None]:
+    """If anything goes wrong in the block, a line to an app is of no more use.
+
+    What the app has been told of, or cannot be told of any more, goes no further.
+    """
+    try:
+        yield
+    except (Missing, MaestroError):
+        await comm.close()
+    except OSError:  # the app is gone, and with it whoever could be told
+        comm.abort()
+    except BaseException:
+        comm.abort()
+        raise
 
 
 class NodeEnd(ABC):
@@ -126,15 +144,8 @@ class NodeEnd(ABC):
 
     async def serve(self) -> None:
         """Run; if anything goes wrong, the line is of no more use."""
-        try:
+        async with used_up_by_errors(self.comm):
             await self.run()
-        except (Missing, MaestroError):
-            await self.comm.close()
-        except OSError:  # the app is gone, and with it whoever could be told
-            self.comm.abort()
-        except BaseException:
-            self.comm.abort()
-            raise
 
     # For those who talk
 

@@ -38,7 +38,7 @@ from layouts.orders import Order, slowest_first
 from layouts.tiled import AnyArray
 from maestro.errors import MaestroError, ProtocolError, from_wire
 from maestro.transport.buffers import Buffers
-from maestro.transport.ends import Missing, in_words
+from maestro.transport.ends import Missing, in_words, used_up_by_errors
 from maestro.transport.offload import off_loop
 from maestro.transport.packing import Slab, as_it_is_put, as_it_lies, messages, nbytes, pack, unpack
 from maestro.transport.payload import message_order
@@ -137,21 +137,14 @@ class Giving:
 
     async def serve(self) -> None:
         """Give everything; if anything goes wrong, the line is of no more use."""
-        try:
-            async with borrowed(self.comm, self._request.silence) as line:
-                try:
-                    await self._give(line)
-                except (Missing, MaestroError) as error:
-                    words = msgpack.packb(in_words(error), unicode_errors="surrogatepass")
-                    await line.run(line.send, _HEADER.pack(-len(words), 0) + words)
-                    raise
-        except (Missing, MaestroError):
-            await self.comm.close()
-        except OSError:  # the app is gone, and with it whoever could be told
-            self.comm.abort()
-        except BaseException:
-            self.comm.abort()
-            raise
+        silence = self._request.silence
+        async with used_up_by_errors(self.comm), borrowed(self.comm, silence) as line:
+            try:
+                await self._give(line)
+            except (Missing, MaestroError) as error:
+                words = msgpack.packb(in_words(error), unicode_errors="surrogatepass")
+                await line.run(line.send, _HEADER.pack(-len(words), 0) + words)
+                raise
 
     async def _give(self, line: Socket) -> None:
         request, order = self._request, self._request.target.order

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -34,6 +33,7 @@ from maestro.logs import follow_environment
 from maestro.messages import BATCH
 from maestro.pool import Pool
 from maestro.schemas import Schemas
+from maestro.scope import Scope
 from maestro.selectors import Selector
 from maestro.triggers.conditions import Condition
 from maestro.triggers.trigger import Trigger
@@ -115,7 +115,7 @@ def connect(
     return app
 
 
-class App:
+class App(Scope):
     """A program connected to a pool; made by `connect`.
 
     Methods block, or return awaitables where the app is asynchronous.
@@ -494,31 +494,17 @@ class App:
 
     close = leave
 
-    def __enter__(self) -> App:
-        _ = self._link
-        return self
+    def _enter(self) -> Any:
+        return self._link
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.leave()
+    def _exit(self) -> Any:
+        return self.leave()
 
     def __await__(self) -> Generator[Any, None, App]:
         return self._open().__await__()
 
     async def __aenter__(self) -> App:
         return await self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.leave()
 
     def __repr__(self) -> str:
         where = "left" if self._left else "not connected"

@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from time import monotonic
-from types import TracebackType
 from typing import Any, cast
 
 from maestro.apps.link import LOOK, Link, check_timeout
@@ -16,11 +15,12 @@ from maestro.config import get_number
 from maestro.errors import LifecycleError, MaestroError, PoolLostError
 from maestro.events import Event, unpack
 from maestro.messages import BATCH, MOST_AHEAD
+from maestro.scope import Scope
 
 __all__ = ["Subscription"]
 
 
-class Subscription:
+class Subscription(Scope):
     """Events of a pool, as they happen; made by `App.subscribe`.
 
     Every call blocks until it is done, or returns an awaitable where the app is asynchronous. One
@@ -106,27 +106,8 @@ class Subscription:
             for event in await self.wait(most=1):
                 yield event
 
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
-
-    async def __aenter__(self) -> Subscription:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.end()
+    def _exit(self) -> Any:
+        return self.end()
 
     def __repr__(self) -> str:
         return f"<Subscription {self._name!r}{', ended' if self._ended else ''}>"

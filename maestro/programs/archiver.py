@@ -16,9 +16,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 from uuid import uuid4
 
@@ -30,6 +28,7 @@ from maestro.errors import DataLostError, MaestroError, PoolTimeoutError, StoreE
 from maestro.pool import Pool
 from maestro.programs.saving import Held, Saver
 from maestro.programs.telling import Told
+from maestro.scope import Scope
 from maestro.selectors import Selector
 from maestro.stores.archive import Archive
 from maestro.stores.writing import claim
@@ -43,7 +42,7 @@ logger = logging.getLogger("maestro.archiver")
 TURNS = 128
 
 
-class Archiver:
+class Archiver(Scope):
     """Saves CDOs to a Zarr store, for as long as it is open. To be used in ``with``.
 
     Every CDO becomes an array of the store, written by the nodes that hold it and visible once it
@@ -157,31 +156,13 @@ class Archiver:
         """Hold no more, save what is held, and let go of the store."""
         return self._link.run(self._close)
 
-    def __enter__(self) -> Archiver:
-        self.open()
-        return self
+    _second = (StoreError,)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with nullcontext() if error is None else suppress(StoreError):  # what was first is said
-            self.close()
+    def _enter(self) -> Any:
+        return self.open()
 
-    async def __aenter__(self) -> Archiver:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with nullcontext() if error is None else suppress(StoreError):
-            await self.close()
+    def _exit(self) -> Any:
+        return self.close()
 
     def __repr__(self) -> str:
         return f"<Archiver to {self._url}, {len(self.saved)} saved, {len(self._held)} held>"

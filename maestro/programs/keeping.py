@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from maestro.apps.app import App
 from maestro.apps.cdo import Cdo
 from maestro.apps.subscription import Subscription
 from maestro.errors import PoolLostError
+from maestro.scope import Scope
 
 __all__ = ["KeepAlive", "offered"]
 
 
-class KeepAlive:
+class KeepAlive(Scope):
     """Requires what a selector selects, so that it stays in the pool.
 
     What is there, and whatever is offered from then on: the pool lets none of it go before it is
@@ -79,29 +79,11 @@ class KeepAlive:
         """Wait until it can't go on, and raise why: without limit if all is well."""
         return self._app._link.run(self._wait)
 
-    def __enter__(self) -> KeepAlive:
-        self.start()
-        return self
+    def _enter(self) -> Any:
+        return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> KeepAlive:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
+    def _exit(self) -> Any:
+        return self.stop()
 
     async def _start(self) -> None:
         self._subscription = await self._app._subscribe(

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from maestro.apps.cdo import Cdo
 from maestro.errors import InconsistentError, StoreError
 from maestro.locations import Location
 from maestro.schemas.core import core_attributes
+from maestro.scope import Scope
 from maestro.selectors import Selector
 from maestro.stores.datasets import is_file, variables
 from maestro.stores.lanes import Lanes
@@ -71,7 +71,7 @@ class Holding:
         return math.prod(self.layout.shape) * self.dtype.itemsize
 
 
-class Librarian(Mapping[str, Holding]):
+class Librarian(Scope, Mapping[str, Holding]):
     """Stages what a Zarr store holds: a mapping from names to holdings. To be used in ``with``.
 
     Archives of maestro's come back as they were, names, types, attributes, distributions and
@@ -196,29 +196,11 @@ class Librarian(Mapping[str, Holding]):
         """Withdraw what was staged here, once those who require it are served."""
         return self._link.run(self._close)
 
-    def __enter__(self) -> Librarian:
-        self.open()
-        return self
+    def _enter(self) -> Any:
+        return self.open()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Librarian:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
+    def _exit(self) -> Any:
+        return self.close()
 
     def __getitem__(self, name: str) -> Holding:
         return self._holdings[name]

@@ -30,7 +30,6 @@ from collections.abc import (
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -43,6 +42,7 @@ from maestro.apps.subscription import Subscription
 from maestro.config import get_number
 from maestro.errors import DataLostError, PoolLostError
 from maestro.events import Event
+from maestro.scope import Scope
 from maestro.transport.tasks import ended
 from maestro.triggers.conditions import Condition, Joining
 from maestro.triggers.matches import (
@@ -79,7 +79,7 @@ class _Kept:
         return self.handle.name
 
 
-class Trigger:
+class Trigger(Scope):
     """Tasks that begin when CDOs are in the pool; made by `App.when`.
 
     Going through it gives the key and the Dask future of each task as it ends, well or in an error,
@@ -177,30 +177,14 @@ class Trigger:
             for each in found:
                 yield each
 
-    def __enter__(self) -> Trigger:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
+    def _exit(self) -> Any:
+        return self.end()
 
     def __await__(self) -> Generator[Any, None, Trigger]:
         return self._await().__await__()
 
     async def __aenter__(self) -> Trigger:
         return await self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.end()
 
     def __repr__(self) -> str:
         return (

@@ -18,7 +18,7 @@ from distributed import Client
 from layouts import Distribution
 from maestro.errors import MaestroError, ProtocolError, to_wire
 from maestro.locations import Location
-from maestro.messages import dtype_from_wire, dtype_to_wire, layout_from_wire, layout_to_wire
+from maestro.messages import layout_from_wire, layout_to_wire
 from maestro.transport import transfer
 from maestro.transport.bringing import Delivery
 from maestro.transport.lanes import so_many
@@ -106,10 +106,7 @@ class Reading:
         """As a plain message."""
         source, stored = self.source, self.stored
         return {
-            "name": source.name,
-            "version": source.version,
-            "distribution": layout_to_wire(source.distribution),
-            "dtype": dtype_to_wire(source.dtype, source.name),
+            **source.to_words(),
             "location": str(stored.location),
             "layout": layout_to_wire(stored.layout),
             "ranks": self.ranks,
@@ -125,12 +122,9 @@ class Reading:
             If it is none.
         """
         try:
-            dtype = dtype_from_wire(words["dtype"])
-            source = transfer.Source(
-                words["name"], words["version"], layout_from_wire(words["distribution"]), dtype
-            )
+            source = transfer.Source.from_words(words)
             location, layout = Location.of(words["location"]), layout_from_wire(words["layout"])
-            stored = Stored(location, layout, source.distribution, dtype)
+            stored = Stored(location, layout, source.distribution, source.dtype)
             return cls(source, stored, tuple(words["ranks"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"job for a librarian: {error!r}") from None

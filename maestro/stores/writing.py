@@ -21,13 +21,7 @@ from layouts import Distribution, plan
 from maestro.config import get_seconds
 from maestro.errors import MaestroError, ProtocolError, StoreError, to_wire
 from maestro.locations import is_location
-from maestro.messages import (
-    REMEMBERED,
-    dtype_from_wire,
-    dtype_to_wire,
-    layout_from_wire,
-    layout_to_wire,
-)
+from maestro.messages import REMEMBERED
 from maestro.stores.archive import commit
 from maestro.stores.form import Form
 from maestro.stores.store import Store, open_store
@@ -90,10 +84,7 @@ class Job:
         """As a plain message."""
         source, where = self.source, self.where
         return {
-            "name": source.name,
-            "version": source.version,
-            "distribution": layout_to_wire(source.distribution),
-            "dtype": dtype_to_wire(source.dtype, source.name),
+            **source.to_words(),
             "nodes": list(where.nodes),
             "instead": dict(where.instead),
             "path": self.path,
@@ -113,12 +104,7 @@ class Job:
             If it is none.
         """
         try:
-            source = transfer.Source(
-                words["name"],
-                words["version"],
-                layout_from_wire(words["distribution"]),
-                dtype_from_wire(words["dtype"]),
-            )
+            source = transfer.Source.from_words(words)
             where = transfer.Whereabouts(words["nodes"], words["instead"])
             form, ranks = Form.from_words(words["form"]), tuple(words["ranks"])
             return cls(source, where, words["path"], form, words["document"], ranks, words["last"])

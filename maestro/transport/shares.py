@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layouts import Distribution, Plan
+from maestro.messages import dtype_from_wire, dtype_to_wire, layout_from_wire, layout_to_wire
 
 __all__ = ["Share", "Source", "by_node", "shares"]
 
@@ -22,6 +23,27 @@ class Source:
     version: int
     distribution: Distribution
     dtype: np.dtype[Any]
+
+    def to_words(self) -> dict[str, Any]:
+        """As part of a plain message."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "distribution": layout_to_wire(self.distribution),
+            "dtype": dtype_to_wire(self.dtype, self.name),
+        }
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, Any]) -> Source:
+        """That of a message.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If there is none.
+        """
+        layout, dtype = layout_from_wire(words["distribution"]), dtype_from_wire(words["dtype"])
+        return cls(words["name"], words["version"], layout, dtype)
 
 
 @dataclass(frozen=True)

@@ -202,8 +202,10 @@ def _lease_for(
 
 def _with_lease(state: State, call: m.Offer, answer: dict[str, Any]) -> dict[str, Any]:
     """What an offer is answered, and where the next of its kind may be stored before it is made."""
+    if call.placed is None or call.app in state.leases:
+        return answer
     node = state.ledger.emptiest()
-    if call.placed is None or call.app in state.leases or node is None:
+    if node is None:
         return answer
     state.leases[call.app] = state.serial, node
     state.serial += 1

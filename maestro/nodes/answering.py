@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ class Answering:
 
     def __init__(self, calls: Mapping[str, Callable[..., Any]]) -> None:
         self._calls = {word: (call, inspect.signature(call)) for word, call in calls.items()}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def serve(self, comm: Comm, protocol: Any = None, socket: Any = False) -> Status:
         """Serve one line, until who asks closes it or it breaks."""
@@ -78,9 +78,9 @@ class Answering:
             _say(wire, number, call, None, error)
             return
         if inspect.isawaitable(value):
-            task = asyncio.ensure_future(self._wait(wire, number, call, value))
+            task = asyncio.ensure_future(value)
             self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task.add_done_callback(partial(self._answer, wire, number, call))
         else:
             _say(wire, number, call, value)
 
@@ -95,16 +95,16 @@ class Answering:
             raise ProtocolError(f"word {call!r}: {error}") from None
         return function(**fields)
 
-    async def _wait(self, wire: Wire, number: Any, call: str, value: Awaitable[Any]) -> None:
-        try:
-            answer = await value
-        except Exception as error:
-            _say(wire, number, call, None, error)
-        else:
-            _say(wire, number, call, answer)
+    def _answer(self, wire: Wire, number: Any, call: Any, task: asyncio.Future[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            _say(wire, number, call, None if error is not None else task.result(), error)
 
 
-def _say(wire: Wire, number: Any, call: Any, value: Any, error: Exception | None = None) -> None:
+def _say(
+    wire: Wire, number: Any, call: Any, value: Any, error: BaseException | None = None
+) -> None:
     """Answer a word, if anybody waits for it."""
     if error is not None and not isinstance(error, MaestroError):  # a mistake of ours
         logger.error("word %r", call, exc_info=error)

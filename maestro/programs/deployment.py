@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -134,7 +134,7 @@ async def nodes(address: str, n_nodes: int = 1, **options: Any) -> AsyncIterator
                 for _ in range(n_nodes)
             ]
             stack.push_async_callback(_close, started)
-            await asyncio.gather(*started)
+            await _start(started)
         yield started
 
 
@@ -149,6 +149,19 @@ async def serve_nodes(address: str, n_nodes: int = 1, **options: Any) -> None:
     async with nodes(address, n_nodes, **options) as started:
         await asyncio.gather(*(nanny.finished() for nanny in started))
     raise PoolLostError(f"node: the manager at {address} is gone")
+
+
+async def _start(nannies: Sequence[Awaitable[Any]]) -> None:
+    """Have them started; who is told to end meanwhile ends after that.
+
+    A start that is cancelled leaves Dask's nanny with a process that it can't close any more.
+    """
+    starting = asyncio.gather(*nannies)
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.gather(starting, return_exceptions=True)
+        raise
 
 
 async def _close(started: list[Nanny]) -> None:

@@ -20,6 +20,7 @@ from distributed.security import Security
 import maestro
 from layouts import Block, Distribution
 from maestro.manager import ManagerPlugin
+from maestro.programs.deployment import manager, serve_nodes
 from tests.maestro.conftest import check
 from tests.maestro.waiting import until
 
@@ -280,3 +281,20 @@ def _settled():
 
 def _nodes(dask_scheduler):
     return list(dask_scheduler.extensions["maestro"].registry.ledger.nodes)
+
+
+def test_nodes_that_are_told_to_end_while_they_start(monkeypatch):
+    """Their worker is there already, and who looks after it has not heard of that yet."""
+    monkeypatch.setattr("distributed.nanny.WorkerProcess._init_msg_interval", 1.0)
+
+    async def end_at_once():
+        async with manager(dashboard_address="127.0.0.1:0") as scheduler:
+            serving = asyncio.create_task(serve_nodes(scheduler.address))
+            while not scheduler.workers:
+                await asyncio.sleep(0.01)
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            assert not scheduler.workers
+
+    asyncio.run(end_at_once())

@@ -27,6 +27,7 @@ from distributed import Status
 from distributed.comm.core import Comm
 
 from maestro import messages as m
+from maestro.decoding import decode
 from maestro.errors import MaestroError, ProtocolError, to_wire
 from maestro.transport.wire import Wire, accept_wire
 
@@ -164,7 +165,7 @@ class Lines:
             if not (timeout is None or (isinstance(timeout, int | float) and timeout >= 0)):
                 raise ProtocolError(f"timeout: got {timeout!r}, expected seconds or None")
             fields["app"] = asked.app
-            message = m.decode(call, request, fields)
+            message = decode(call, request, fields)
         except MaestroError as error:
             self._reply(asked, None, error)
             return

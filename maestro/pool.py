@@ -12,9 +12,9 @@ import numpy as np
 
 from layouts import Distribution
 from maestro.attributes import plain
-from maestro.messages import dtype_from_wire, layout_from_wire
 from maestro.schemas.core import core_attributes
 from maestro.selectors import Selector
+from maestro.spelling import dtype_from_wire, layout_from_wire
 
 __all__ = ["Entry", "Pool"]
 

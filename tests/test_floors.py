@@ -16,7 +16,7 @@ GUARD = "_maestro_pool"
 # What decides, in maestro, apart from what does: values and a state machine without I/O or clock.
 PURE = (
     *sorted(f"registry.{path.stem}" for path in (ROOT / "maestro" / "registry").glob("*.py")),
-    *("messages", "errors", "attributes", "events", "timestamps"),
+    *("messages", "decoding", "spelling", "errors", "attributes", "events", "timestamps"),
     *("apps.lifecycle", "triggers.conditions"),
     *("selectors", "selectors.index"),
     *("schemas", "schemas.reading", "schemas.types", "schemas.core"),

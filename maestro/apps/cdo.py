@@ -30,10 +30,10 @@ from maestro.apps.link import Link
 from maestro.apps.offering import Given, Offering, checked_rank, offering
 from maestro.config import get_bytes, get_number, get_seconds
 from maestro.errors import DataLostError, InconsistentError, PoolFullError
-from maestro.messages import dtype_to_wire, layout_to_wire
 from maestro.report import Report
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
+from maestro.spelling import dtype_to_wire, layout_to_wire
 from maestro.stores.lodging import Lodged
 from maestro.stores.staging import Stored
 from maestro.transport import transfer

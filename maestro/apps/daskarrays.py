@@ -19,8 +19,8 @@ from distributed.client import futures_of
 from layouts import Distribution
 from layouts.foreign.dask_chunks import from_chunks, to_chunks
 from maestro.errors import InconsistentError
-from maestro.messages import dtype_from_wire, dtype_to_wire
 from maestro.report import Transfer
+from maestro.spelling import dtype_from_wire, dtype_to_wire
 from maestro.transport import transfer
 from maestro.transport.tasks import Workplaces, all_done, on_worker, places
 from maestro.transport.ways import Ways

@@ -19,9 +19,9 @@ from maestro.errors import (
     MaestroError,
     PoolLostError,
 )
-from maestro.messages import dtype_to_wire, layout_to_wire
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
+from maestro.spelling import dtype_to_wire, layout_to_wire
 from maestro.transport.fetching import Again, Whereabouts, whereabouts
 from maestro.transport.taking import Found, in_time
 

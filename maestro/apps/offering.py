@@ -13,7 +13,7 @@ from layouts import Distribution
 from layouts.orders import Order, in_order
 from layouts.tiled import AnyArray, TiledArray, as_array
 from maestro.errors import InconsistentError, RankError
-from maestro.messages import dtype_to_wire
+from maestro.spelling import dtype_to_wire
 from maestro.transport import transfer
 from maestro.transport.ends import AT_ONCE
 from maestro.transport.lending import Lent

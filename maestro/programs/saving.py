@@ -16,7 +16,7 @@ from maestro.apps.subscription import Subscription
 from maestro.attributes import plain
 from maestro.config import get_bytes
 from maestro.locations import is_location
-from maestro.messages import dtype_from_wire
+from maestro.spelling import dtype_from_wire
 from maestro.stores.archive import Archive, commit
 from maestro.stores.form import Form, choose
 from maestro.stores.lanes import Lanes

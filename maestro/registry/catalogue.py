@@ -7,8 +7,9 @@ from typing import Any
 
 from layouts import Distribution
 from maestro.errors import InconsistentError
-from maestro.messages import Seal, dtype_from_wire
+from maestro.messages import Seal
 from maestro.registry.versions import Stage, Version
+from maestro.spelling import dtype_from_wire
 
 __all__ = ["Cdo", "Handle", "Spread", "ranks_spoken_for", "unite"]
 

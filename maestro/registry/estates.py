@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from maestro import messages as m
-from maestro.messages import dtype_from_wire
 from maestro.registry.consumers import resume
 from maestro.registry.endings import fail
 from maestro.registry.placement import host_of
 from maestro.registry.state import Estate, State
 from maestro.registry.versions import Stage, Version
+from maestro.spelling import dtype_from_wire
 
 __all__ = ["adopted", "deadline", "node_joined", "node_lost", "settle"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from maestro import messages as m
-from maestro.messages import dtype_from_wire
 from maestro.registry.catalogue import Cdo, Handle
 from maestro.registry.state import State
 from maestro.registry.versions import Version
 from maestro.schemas.core import core_attributes
+from maestro.spelling import dtype_from_wire
 
 __all__ = ["hold", "tell", "tell_of_app"]
 

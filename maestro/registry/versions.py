@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from layouts import Distribution, Replicated
-from maestro.messages import layout_to_wire
+from maestro.spelling import layout_to_wire
 
 __all__ = ["Batch", "Slot", "Stage", "Version"]
 

@@ -30,7 +30,7 @@ from layouts import Distribution
 from layouts.foreign.zarr_grids import from_regular_grid
 from maestro.config import get_bytes
 from maestro.errors import StoreError
-from maestro.messages import dtype_to_wire
+from maestro.spelling import dtype_to_wire
 from maestro.stores.form import choose
 from maestro.stores.local import LocalStore
 from maestro.stores.store import Store, explained

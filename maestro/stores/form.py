@@ -28,7 +28,7 @@ import numpy as np
 from layouts import Distribution, Tiled
 from layouts.foreign.zarr_grids import from_regular_grid
 from layouts.orders import Order, normalize, slowest_first
-from maestro.messages import REMEMBERED, dtype_from_wire, dtype_to_wire
+from maestro.spelling import REMEMBERED, dtype_from_wire, dtype_to_wire
 
 __all__ = ["Form", "choose"]
 

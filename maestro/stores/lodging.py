@@ -19,7 +19,7 @@ from layouts.orders import in_order
 from layouts.tiled import AnyArray
 from maestro.apps.offering import Offering
 from maestro.locations import Location
-from maestro.messages import dtype_to_wire
+from maestro.spelling import dtype_to_wire
 from maestro.stores.form import choose
 from maestro.stores.naming import node_name, to_json
 from maestro.stores.store import Store, open_store

@@ -18,7 +18,7 @@ import msgpack
 import numpy as np
 
 from layouts import Distribution
-from maestro.messages import dtype_from_wire, dtype_to_wire
+from maestro.spelling import dtype_from_wire, dtype_to_wire
 
 __all__ = [
     "FORMAT",

@@ -18,7 +18,7 @@ from distributed import Client
 from layouts import Distribution
 from maestro.errors import MaestroError, ProtocolError, to_wire
 from maestro.locations import Location
-from maestro.messages import layout_from_wire, layout_to_wire
+from maestro.spelling import layout_from_wire, layout_to_wire
 from maestro.transport import transfer
 from maestro.transport.bringing import Delivery
 from maestro.transport.lanes import so_many

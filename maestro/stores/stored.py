@@ -21,7 +21,7 @@ from layouts.foreign.zarr_grids import from_regular_grid
 from layouts.orders import Order
 from layouts.tiled import AnyArray
 from maestro.errors import StoreError
-from maestro.messages import dtype_from_wire
+from maestro.spelling import dtype_from_wire
 from maestro.stores.form import Form
 from maestro.stores.store import Store, explained
 from maestro.transport.payload import as_part

@@ -21,7 +21,7 @@ from layouts import Distribution, plan
 from maestro.config import get_seconds
 from maestro.errors import MaestroError, ProtocolError, StoreError, to_wire
 from maestro.locations import is_location
-from maestro.messages import REMEMBERED
+from maestro.spelling import REMEMBERED
 from maestro.stores.archive import commit
 from maestro.stores.form import Form
 from maestro.stores.store import Store, open_store

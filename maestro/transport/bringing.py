@@ -33,7 +33,7 @@ from layouts import Distribution
 from layouts.orders import Order, Tiled, empty, in_order, slowest_first
 from layouts.tiled import AnyArray, move
 from maestro.errors import ProtocolError
-from maestro.messages import layout_from_wire, layout_to_wire
+from maestro.spelling import layout_from_wire, layout_to_wire
 from maestro.transport.buffers import Buffers
 from maestro.transport.ends import AT_ONCE, Missing, NodeEnd, listen
 from maestro.transport.frames import received, to_send

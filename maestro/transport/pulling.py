@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
 from maestro.errors import ProtocolError
-from maestro.messages import layout_from_wire, layout_to_wire
+from maestro.spelling import layout_from_wire, layout_to_wire
 from maestro.transport.buffers import Buffers
 from maestro.transport.ends import AT_ONCE, Missing, NodeEnd, listen
 from maestro.transport.frames import received, to_send

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layouts import Distribution, Plan
-from maestro.messages import dtype_from_wire, dtype_to_wire, layout_from_wire, layout_to_wire
+from maestro.spelling import dtype_from_wire, dtype_to_wire, layout_from_wire, layout_to_wire
 
 __all__ = ["Share", "Source", "by_node", "shares"]
 

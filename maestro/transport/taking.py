@@ -13,8 +13,8 @@ from layouts import Distribution, plan
 from layouts.orders import Order
 from layouts.tiled import AnyArray, move
 from maestro.errors import InconsistentError, PoolTimeoutError
-from maestro.messages import dtype_from_wire, layout_from_wire
 from maestro.report import Report
+from maestro.spelling import dtype_from_wire, layout_from_wire
 from maestro.transport import transfer
 from maestro.transport.fetching import Again, whereabouts
 from maestro.transport.ways import Ways

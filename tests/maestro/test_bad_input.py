@@ -11,6 +11,7 @@ import maestro
 from layouts import Block, Distribution
 from maestro import messages as m
 from maestro.errors import from_wire, to_wire
+from maestro.spelling import dtype_from_wire, dtype_to_wire
 from tests.maestro.stranger import stranger
 from tests.maestro.waiting import in_thread, until
 
@@ -443,9 +444,9 @@ def test_errors_travel_by_name():
 def test_dtypes_travel_in_words():
     for dtype in ("f8", ">i2", "M8[ns]", [("a", "u1"), ("b", ">f8", (2, 3))], "V7", "S0", "g"):
         wanted = np.dtype(dtype)
-        assert m.dtype_from_wire(m.dtype_to_wire(wanted, "x")) == wanted
+        assert dtype_from_wire(dtype_to_wire(wanted, "x")) == wanted
     padded = np.dtype([("a", "u1"), ("b", "f8")], align=True)
-    assert m.dtype_from_wire(m.dtype_to_wire(padded, "x")) == padded
+    assert dtype_from_wire(dtype_to_wire(padded, "x")) == padded
 
 
 @pytest.mark.parametrize("timeout", [-1, "5", np.nan])

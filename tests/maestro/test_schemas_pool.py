@@ -11,8 +11,8 @@ import pytest
 
 import maestro
 from layouts import Distribution
-from maestro import messages as m
 from maestro.apps.schemafiles import schemas_of
+from maestro.decoding import decode
 from maestro.schemas.reading import parse_schema
 from tests.maestro.conftest import check
 
@@ -186,6 +186,6 @@ def test_other_peoples_clients_cannot_set_it_either(field, attributes):
     fields = {"app": "a", "handle": "h", "name": "c", "rank": None, "dtype": None}
     fields |= {"distribution": None, "attributes": {}, "defaults": {}}
     fields |= {"depends": [], "group": False, "members": [], "push": False}
-    assert m.decode("seal", 1, fields).name == "c"
+    assert decode("seal", 1, fields).name == "c"
     with pytest.raises(maestro.ProtocolError, match=field):
-        m.decode("seal", 1, {**fields, field: attributes})
+        decode("seal", 1, {**fields, field: attributes})

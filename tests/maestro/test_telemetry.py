@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import maestro
 from layouts import Distribution
-from maestro import messages as m
 from maestro.apps.telemetry import MOST, OTHERS, Telemetry
+from maestro.decoding import decode
 from maestro.errors import ProtocolError
 from maestro.metrics import COLLECTOR
 from maestro.registry.traffic import Traffic
@@ -178,7 +178,7 @@ def test_no_more_components_are_told_apart_than_there_is_room_for():
 def test_what_the_manager_does_not_believe(moved):
     said = {"app": "a", "handle": "h", "served": True, "stay": False, "moved": moved}
     with pytest.raises(ProtocolError, match="moved: got"):
-        m.decode("received", 1, said)
+        decode("received", 1, said)
 
 
 def test_what_the_manager_knows_of_those_who_are_gone(app):

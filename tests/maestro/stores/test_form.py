@@ -18,7 +18,7 @@ from layouts import Block, BlockCyclic, Distribution, Irregular, Tiled, convert,
 from layouts.orders import slowest_first
 from layouts.tiled import move
 from maestro.errors import StoreError
-from maestro.messages import dtype_to_wire
+from maestro.spelling import dtype_to_wire
 from maestro.stores import open_store
 from maestro.stores.form import Form, choose
 from maestro.stores.stored import StoredArray, part_of

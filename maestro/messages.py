@@ -1,8 +1,8 @@
 """The words between apps and the pool manager: calls in, instructions out.
 
 Calls are what apps ask and what happens to the pool by itself; instructions are what the state
-machine (`maestro.registry`) wants done about it. All are plain values; `maestro.decoding` makes calls
-of what comes over the wire.
+machine (`maestro.registry`) wants done about it. All are plain values; what comes over the wire is
+made a call by `maestro.decoding`.
 
 Nobody changes one. They are not frozen, for to make one would take four times as long: 6 us of the
 100 that an offer takes the manager.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from maestro.report import Report
+from maestro.rows import console, shown_cell, table
 
 __all__ = ["Account", "Telemetry"]
 
 #: The account of all CDOs beyond so many.
 OTHERS, MOST = "(others)", 10_000
+
+#: Of the table of accounts.
+COLUMNS = ("offers", "offered", "took", "demands", "waited", "under way", "moved")
 
 
 @dataclass
@@ -60,7 +65,7 @@ class Account:
         return {**vars(self), "moved": dict(self.moved)}
 
     def row(self) -> tuple[str, ...]:
-        """As columns of a table."""
+        """As `COLUMNS`."""
         ways = ", ".join(f"{nbytes / 1e6:.2f} MB by {way}" for way, nbytes in self.moved.items())
         return (
             str(self.offers),
@@ -158,14 +163,13 @@ class Telemetry(Mapping[str, Account]):
         return len(self._accounts)
 
     def __str__(self) -> str:
-        head = ("CDO", "offers", "offered", "took", "demands", "waited", "under way", "moved")
-        rows = [head, *((name, *account.row()) for name, account in self.items())]
-        rows.append(("in all", *self.total.row()))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        shown = table(("CDO", *COLUMNS))
+        for name, account in self.items():
+            shown.add_row(shown_cell(name), *account.row())
+        shown.add_row("in all", *self.total.row())
+        text = io.StringIO()
+        console(text).print(shown)
+        return text.getvalue().strip("\n")
 
     __repr__ = __str__
 

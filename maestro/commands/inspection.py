@@ -18,7 +18,8 @@ __all__ = ["ls", "report", "show"]
 @form("table", "csv", "json")
 def ls(contact: Contact, selector: str | None, form: str) -> None:
     """List what is in the pool, all of it or what SELECTOR matches."""
-    from maestro.programs import listing, rows
+    from maestro import rows
+    from maestro.programs import listing
 
     with contact.connect() as app:
         found = listing.select(app.pool, selector)
@@ -33,7 +34,8 @@ def ls(contact: Contact, selector: str | None, form: str) -> None:
 @form("text", "text", "json")
 def show(contact: Contact, name: str, form: str) -> None:
     """Show all there is to know of the CDO called NAME."""
-    from maestro.programs import listing, rows
+    from maestro import rows
+    from maestro.programs import listing
 
     with contact.connect() as app:
         entry = listing.find(app.pool, name)

@@ -12,7 +12,7 @@ from maestro.events import KINDS
 
 if TYPE_CHECKING:
     from maestro.programs.listening import Listener
-    from maestro.programs.rows import Row
+    from maestro.rows import Row
 
 __all__ = ["listen"]
 
@@ -74,8 +74,8 @@ async def _show(listener: Listener, count: int | None, seconds: float | None) ->
 async def _write(listener: Listener, count: int | None, seconds: float | None, form: str) -> None:
     from maestro.programs.listening import COLUMNS
     from maestro.programs.outlet import Outlet
-    from maestro.programs.rows import as_csv, as_json
     from maestro.programs.running import first_of
+    from maestro.rows import as_csv, as_json
 
     outlet = Outlet(sys.stdout.fileno())
 

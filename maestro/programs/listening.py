@@ -14,7 +14,7 @@ from rich.text import Text
 
 from maestro.apps.app import App
 from maestro.events import Event, checked_kinds
-from maestro.programs.rows import Row, cell, shown_cell, table
+from maestro.rows import Row, cell, shown_cell, table
 from maestro.selectors import Selector
 
 __all__ = ["COLUMNS", "Listener", "LiveTable", "row"]

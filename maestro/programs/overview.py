@@ -11,8 +11,8 @@ from typing import IO, Any
 from maestro.apps.app import App
 from maestro.events import Event
 from maestro.pool import Pool
-from maestro.programs.rows import console, show
 from maestro.report import MOVED
+from maestro.rows import console, show
 
 __all__ = ["COLUMNS", "TRAFFIC", "Account", "Overview", "overview", "summed"]
 

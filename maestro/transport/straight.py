@@ -37,12 +37,12 @@ from layouts import Plan
 from layouts.orders import Order, slowest_first
 from layouts.tiled import AnyArray
 from maestro.errors import MaestroError, ProtocolError, from_wire
-from maestro.transport.buffers import Buffers
-from maestro.transport.ends import Missing, in_words, used_up_by_errors
+from maestro.transport import pulling
+from maestro.transport.ends import Missing, in_words
 from maestro.transport.offload import off_loop
 from maestro.transport.packing import Slab, as_it_is_put, as_it_lies, messages, nbytes, pack, unpack
 from maestro.transport.payload import message_order
-from maestro.transport.pulling import Held, Request
+from maestro.transport.pulling import Request
 from maestro.transport.sockets import Socket, borrowed
 
 __all__ = ["LEAST", "Coming", "Giving", "pull"]
@@ -110,35 +110,12 @@ def _cut(slab: Slab, order: Order, limit: int) -> Iterator[Slab]:
         yield replace(slab, pieces=pieces, nbytes=size)
 
 
-class Giving:
-    """The node's end of a stream to an app.
+class Giving(pulling.Giving):
+    """The node's end of a stream to an app, made as that of one of Dask's messages."""
 
-    Parameters
-    ----------
-    comm : Comm
-        The line to the app.
-    request : Request
-        What it wants.
-    parts : mapping
-        The node's parts, by version and rank; those that go meanwhile are missing.
-    buffers : Buffers
-        What all the node's streams share.
-    """
-
-    def __init__(
-        self,
-        comm: Comm,
-        request: Request,
-        parts: Mapping[tuple[int, int], Held],
-        buffers: Buffers,
-    ) -> None:
-        self.comm = comm
-        self._request, self._parts, self._buffers = request, parts, buffers
-
-    async def serve(self) -> None:
-        """Give everything; if anything goes wrong, the line is of no more use."""
-        silence = self._request.silence
-        async with used_up_by_errors(self.comm), borrowed(self.comm, silence) as line:
+    async def run(self) -> None:
+        """Give everything."""
+        async with borrowed(self.comm, self.silence) as line:
             try:
                 await self._give(line)
             except (Missing, MaestroError) as error:
@@ -172,13 +149,13 @@ class Giving:
             for slab in slabs:
                 if (request.version, held[slab.source]) not in self._parts:
                     raise Missing(slab.source)
-            memory = await self._take(line, min(nbytes(slabs), max(STAGE, request.itemsize)))
+            memory = await self._wait_for(line, min(nbytes(slabs), max(STAGE, request.itemsize)))
             try:
                 slabs = await line.run(give, slabs, memory)
             finally:
                 self._buffers.give(memory)
 
-    async def _take(self, line: Socket, nbytes: int) -> NDArray[np.uint8]:
+    async def _wait_for(self, line: Socket, nbytes: int) -> NDArray[np.uint8]:
         """Memory; while it is waited for, the app is told from time to time that the node lives."""
         taking = asyncio.ensure_future(self._buffers.take(nbytes))
         try:

@@ -153,6 +153,7 @@ _FIELDS: dict[str, tuple[Any, bool]] = {
     "group": (bool, False),
     "push": (bool, False),
     "along": (bool, False),
+    "waited": (float, False),
     "seals": (tuple, False),
     "offers": (tuple, False),
 }

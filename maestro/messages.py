@@ -70,7 +70,7 @@ BATCH = 1024
 MOST_AHEAD = 1 << 16
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 12
+PROTOCOL = 13
 
 
 def check_protocol(protocol: Any, speaker: str) -> None:
@@ -223,10 +223,11 @@ class Demand(_HandleCall):
 
     With its version, layout and where its parts are; and, as "along", by name, with the same of
     what goes with it: what it depends on, or the members of a group. Without ``along`` neither is
-    waited for.
+    waited for. So many seconds were ``waited`` before it, of which an error tells.
     """
 
     along: bool = True
+    waited: float = 0.0
 
 
 @dataclass(slots=True)

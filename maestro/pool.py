@@ -12,6 +12,7 @@ import numpy as np
 
 from layouts import Distribution
 from maestro.attributes import plain
+from maestro.rows import as_table
 from maestro.schemas.core import core_attributes
 from maestro.selectors import Selector
 from maestro.spelling import dtype_from_wire, layout_from_wire
@@ -106,12 +107,8 @@ class Pool(Mapping[str, Entry]):
         return len(self._entries)
 
     def __repr__(self) -> str:
-        rows = self._rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        head, *body = self._rows()
+        return as_table(body, head)
 
     def _repr_html_(self) -> str:
         head, *body = self._rows()

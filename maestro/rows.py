@@ -1,4 +1,4 @@
-"""Rows of values on standard output: a table for people, CSV or JSON lines for programs."""
+"""Rows of values in text: a table for people, CSV or JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from maestro.attributes import plain
 
-__all__ = ["Row", "as_csv", "as_json", "cell", "console", "show", "shown_cell", "table"]
+__all__ = ["Row", "as_csv", "as_json", "as_table", "cell", "console", "show", "shown_cell", "table"]
 
 #: Values by column.
 Row: TypeAlias = Mapping[str, Any]
@@ -60,6 +60,16 @@ def show(rows: Iterable[Row], columns: Sequence[str], form: str, file: IO[str]) 
         console(file).print(shown)
     else:
         file.write((as_json if form == "json" else as_csv)(rows, columns))
+
+
+def as_table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
+    """A table as text, for an object that is printed."""
+    text = io.StringIO()
+    shown = table(columns)
+    for row in rows:
+        shown.add_row(*map(shown_cell, row))
+    console(text).print(shown)
+    return "\n".join(filter(None, map(str.rstrip, text.getvalue().splitlines())))
 
 
 def console(file: IO[str]) -> Console:

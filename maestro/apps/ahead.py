@@ -47,8 +47,8 @@ class Movable(Protocol):
     name: str
     _ticket: int  # its place in the order of requirements
 
-    async def _ask(self, timeout: float | None) -> Found:
-        """Where it is, once it is in the pool."""
+    async def _ask(self, timeout: float | None, *, waited: float = 0.0) -> Found:
+        """Where it is, once it is in the pool; so long was waited for it before."""
 
     def _sizes(self, found: Any) -> list[int]:
         """Bytes of the parts that come."""
@@ -211,7 +211,7 @@ class Move:
         """
         begun = perf_counter()
         if not await _in_time(self._found.wait(), timeout):
-            await self._explain(timeout)
+            await self._handle._ask(0, waited=float(timeout or 0))  # raises what is missing
             return self.drop()
         if self._stage is _Stage.QUEUED:
             return self.drop()
@@ -224,14 +224,6 @@ class Move:
         if self._error is not None:
             raise self._error
         return self._brought
-
-    async def _explain(self, timeout: float | None) -> None:
-        """Raise what the manager says is missing."""
-        try:
-            await self._handle._ask(0)
-        except PoolTimeoutError as error:
-            text = str(error).replace("not there after 0 s", f"not there after {timeout:g} s")
-            raise PoolTimeoutError(text) from None
 
     def drop(self) -> None:
         """Give up what is not here, and let go of what is."""

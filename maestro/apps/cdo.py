@@ -28,8 +28,8 @@ from maestro.apps.leasing import storing_ahead
 from maestro.apps.lifecycle import Lifecycle
 from maestro.apps.link import Link
 from maestro.apps.offering import Given, Offering, checked_rank, offering
-from maestro.config import get_bytes, get_number, get_seconds
-from maestro.errors import DataLostError, InconsistentError, PoolFullError
+from maestro.config import get_bytes, get_seconds
+from maestro.errors import InconsistentError, PoolFullError
 from maestro.report import Report
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
@@ -336,17 +336,18 @@ class Cdo(Handle):
         async with self._turn("offer") as first:
             self._schemas.miss(self._missing)
 
-            async def attempt(first: dict[str, Any] | None) -> None:
+            async def attempt(again: bool) -> None:
+                before = None if again else first
                 how = {"wait": patience > 0, "timeout": patience or None}
                 asked = self._asking(given, copies)
                 async with storing_ahead(self._link, self.name, given, asked) as stored:
-                    answer = await self._link.call("offer", first=first, **how, **asked)
+                    answer = await self._link.call("offer", first=before, **how, **asked)
                     through = stored(answer)
                 if given.distribution is not None:
                     async with self._entering([given]):
                         await (through or self._bring(given, answer))
 
-            await self._insist(attempt, first)
+            await self._insist(attempt)  # the parts are here
             self._offered(given)
         self._link.telemetry.offered(self.name, self._nbytes, perf_counter() - begun)
 
@@ -573,23 +574,21 @@ class Cdo(Handle):
         loose: bool = False,
     ) -> list[Future]:
         """Have what this handle wants, or what comes along, lie with Dask's workers."""
-        where = await whereabouts(self._link.ways, found)
-        left = int(get_number("transfer.retries"))
-        while True:
+        ways = self._link.ways
+
+        async def attempt(again: bool) -> list[Future]:
+            where = await (self._again(source.name)() if again else whereabouts(ways, found))
             nodes = sorted(await self._link.call("nodes"))
-            try:
-                parts, moved, chosen = await fill_parts(
-                    self._link.client, source, where, target, nodes, self._link.ways, loose
-                )
-                report.transfers += moved
-                report.kept += chosen.kept
-                report.saved += chosen.saved
-                return parts
-            except DataLostError:  # a node died, and with it what it had fetched
-                if left <= 0:
-                    raise
-            left -= 1
-            where = await self._again(source.name)()
+            parts, moved, chosen = await fill_parts(
+                self._link.client, source, where, target, nodes, ways, loose
+            )
+            report.transfers += moved
+            report.kept += chosen.kept
+            report.saved += chosen.saved
+            return parts
+
+        parts: list[Future] = await self._insist(attempt)
+        return parts
 
     async def _dispose(self) -> None:
         await super()._dispose()

@@ -219,10 +219,10 @@ class Group(Handle):
         async with self._turn("offer") as first:
             self._schemas.miss(text for each in handles for text in each._missing)
 
-            async def attempt(first: dict[str, Any] | None) -> None:
+            async def attempt(again: bool) -> None:
                 answers = await self._link.call(
                     "offergroup",
-                    first=first,
+                    first=None if again else first,
                     handle=self._handle,
                     wait=patience > 0,
                     timeout=patience or None,
@@ -231,7 +231,7 @@ class Group(Handle):
                 async with self._entering(given.values()):
                     await self._bring({cdo: (given[cdo], answers[cdo._handle]) for cdo in cdos})
 
-            await self._insist(attempt, first)
+            await self._insist(attempt)
             for cdo in cdos:
                 cdo._offered(given[cdo])
         seconds = (perf_counter() - begun) / max(1, len(cdos))

@@ -226,19 +226,17 @@ class Handle:
                 self._unseal()
                 raise
 
-    async def _insist(
-        self,
-        attempt: Callable[[dict[str, Any] | None], Awaitable[None]],
-        first: dict[str, Any] | None,
-    ) -> None:
-        """Make an offer, and make it again if a node dies as it takes the parts: they are here."""
-        for left in reversed(range(int(get_number("transfer.retries")) + 1)):
+    async def _insist(self, attempt: Callable[[bool], Awaitable[Any]]) -> Any:
+        """Do something that ends with data lost if a node dies; then do it ``again``."""
+        left = int(get_number("transfer.retries"))
+        again = False
+        while True:
             try:
-                return await attempt(first)
+                return await attempt(again)
             except DataLostError:
-                if not left:
+                if left <= 0:
                     raise
-            first = None  # it was made
+            left, again = left - 1, True
 
     @asynccontextmanager
     async def _entering(self, given: Iterable[Given]) -> AsyncIterator[None]:
@@ -313,9 +311,10 @@ class Handle:
         timeout: float | None = None,
         first: dict[str, Any] | None = None,
         along: bool = True,
+        waited: float = 0.0,
     ) -> Any:
         """Where it is, once it is in the pool, and what goes along with it."""
-        asked = {"handle": self._handle, "along": along}
+        asked = {"handle": self._handle, "along": along, "waited": waited}
         return await self._link.call("demand", timeout=timeout, first=first, **asked)
 
     @asynccontextmanager

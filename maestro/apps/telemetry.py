@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maestro.report import Report
-from maestro.rows import console, shown_cell, table
+from maestro.rows import as_table
 
 __all__ = ["Account", "Telemetry"]
 
@@ -163,13 +162,8 @@ class Telemetry(Mapping[str, Account]):
         return len(self._accounts)
 
     def __str__(self) -> str:
-        shown = table(("CDO", *COLUMNS))
-        for name, account in self.items():
-            shown.add_row(shown_cell(name), *account.row())
-        shown.add_row("in all", *self.total.row())
-        text = io.StringIO()
-        console(text).print(shown)
-        return text.getvalue().strip("\n")
+        rows = [(name, *account.row()) for name, account in self.items()]
+        return as_table([*rows, ("in all", *self.total.row())], ("CDO", *COLUMNS))
 
     __repr__ = __str__
 

@@ -67,7 +67,7 @@ def demand(state: State, call: m.Demand) -> None:
         text, handle.lost = handle.lost, ""
         raise DataLostError(text)
     handle.along = call.along
-    _serve(state, call.request, call.handle)
+    _serve(state, call.request, call.handle, call.waited)
 
 
 def try_again(state: State, request: int) -> None:
@@ -76,17 +76,17 @@ def try_again(state: State, request: int) -> None:
     state.handles[waited.handle].demands.discard(request)
     for name in waited.missing:
         state.cdos[name].waiting.discard(request)
-    _serve(state, request, waited.handle)
+    _serve(state, request, waited.handle, waited.waited)
 
 
-def _serve(state: State, request: int, key: str) -> None:
+def _serve(state: State, request: int, key: str, waited: float) -> None:
     """Answer a demand, or let it wait for what is missing."""
     handle = state.handles[key]
     found, missing = find(state, key, along=handle.along)
     _claim(state, key, found)
     missing += [name for name, version in found.items() if version.missing_parts]
     if missing:
-        state.demands[request] = Demand(key, missing)
+        state.demands[request] = Demand(key, missing, waited)
         handle.demands.add(request)
         for name in missing:
             state.cdos.setdefault(name, Cdo(name)).waiting.add(request)

@@ -59,7 +59,7 @@ def _give_up_offer(state: State, request: int) -> None:
 def _give_up_demand(state: State, event: m.Expired) -> None:
     demand = state.demands[event.request]
     own = state.handles[demand.handle].name
-    what = f"CDO {own!r}: not there after {event.seconds:g} s"
+    what = f"CDO {own!r}: not there after {demand.waited + event.seconds:g} s"
     if demand.missing == [own]:
         text = f"{what}: {state.cdos[own].progress()}"
     else:

@@ -25,6 +25,7 @@ class Demand:
 
     handle: str
     missing: list[str]  # names
+    waited: float  # seconds before it
 
 
 @dataclass

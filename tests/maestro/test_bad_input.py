@@ -362,11 +362,11 @@ SEAL = {
         ({"call": "list", "first": [1]}, "first: got .1,., expected 'word' and fields"),
         ({"call": "list", "first": {"word": "list", 1: 1}}, "got the fields .'1', 'app'., exp"),
         (
-            {"call": "demand", "handle": ["h"], "along": True},
+            {"call": "demand", "handle": ["h"], "along": True, "waited": 0.0},
             "call 'demand': handle: got .*, expected str",
         ),
         (
-            {"call": "demand", "handle": "h", "along": True, "timeout": "soon"},
+            {"call": "demand", "handle": "h", "along": True, "waited": 0.0, "timeout": "soon"},
             "timeout: got 'soon', expected",
         ),
         ({**SEAL, "rank": 2}, "call 'seal': rank: got 2, expected one of 2"),

@@ -43,6 +43,7 @@ LIKELY = {
     "group": st.booleans(),
     "push": st.booleans(),
     "along": st.booleans(),
+    "waited": st.just(0.0),
     "members": st.sampled_from([[], ["h"], ["other"], ["h", "h"]]),
     "near": st.just({}),
     "wait": st.booleans(),

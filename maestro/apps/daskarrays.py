@@ -7,6 +7,7 @@ have it: no array byte goes through the client or the scheduler.
 from __future__ import annotations
 
 import asyncio
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -18,11 +19,11 @@ from distributed.client import futures_of
 
 from layouts import Distribution
 from layouts.foreign.dask_chunks import from_chunks, to_chunks
-from maestro.errors import InconsistentError
+from maestro.errors import InconsistentError, PoolTimeoutError
 from maestro.report import Transfer
 from maestro.spelling import dtype_from_wire, dtype_to_wire
 from maestro.transport import transfer
-from maestro.transport.tasks import Workplaces, all_done, on_worker, places
+from maestro.transport.tasks import Workplaces, all_done, heeded, on_worker, places
 from maestro.transport.ways import Ways
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ async def chunks_of(
             f"CDO {name!r}: the Dask array has dtype {array.dtype}, expected {dtype}"
         )
     dtype_to_wire(array.dtype, name)
-    await _others_done(client, array)
+    await _others_done(client, name, array, ways)
     persisted = client.persist(array)
     by_key = {future.key: future for future in futures_of(persisted, client=client)}
     futures = [by_key[key] for key in _keys(persisted)]
@@ -187,27 +188,43 @@ async def fill_parts(
         )
         for rank, index in enumerate(np.ndindex(*target.grid))
     ]
-    await all_done(client, source.name, parts, ways, dict(enumerate(workplaces)))
-    reports = await cast(Any, client.run(_reports, name, workers=sorted(set(workplaces))))
-    moved = [Transfer(**each) for report in reports.values() for each in report]
-    return parts, moved, chosen
+    by_rank = dict(enumerate(workplaces))
+    await all_done(client, source.name, parts, ways, by_rank)
+    asked = [ways.nodes.call(node, "moved", task=name) for node in sorted(set(workplaces))]
+    try:
+        reports = await heeded(client, source.name, asyncio.gather(*asked), ways, by_rank)
+    except BaseException:
+        await cast(Any, client.cancel(parts, force=True))
+        raise
+    return parts, [Transfer(**each) for report in reports for each in report], chosen
 
 
 async def scatter_parts(
     client: Client, ways: Ways, source: transfer.Source, target: Distribution, parts: Sequence[Any]
 ) -> Array:
-    """A Dask array whose chunks are the target ranks' parts, which are here already."""
+    """A Dask array whose chunks are the target ranks' parts, which are here already.
+
+    They go straight to the workers, to those that answer. One that stops answering just then may
+    keep what it has read, which Dask does not know of.
+    """
     name, chunks = _called(source), cut(source, target)
-    scattered = await cast(Any, client.scatter(list(parts), hash=False))
-    indices = np.ndindex(*target.grid)
-    pairs = zip(indices, scattered, strict=True)
-    tasks = [client.submit(_same, part, key=(name, *index)) for index, part in pairs]
-    await all_done(client, source.name, tasks, ways)
-    return array_of(tasks, chunks, source)
+    running = await cast(Any, client.scheduler).ncores_running(workers=None)
+    workers = sorted(running.keys() - await ways.silent(running))
+    if not workers:
+        raise PoolTimeoutError(
+            f"CDO {source.name!r}: no worker takes its chunks: none of {sorted(running)} answers"
+        )
+    by_rank = {rank: workers[rank % len(workers)] for rank in range(target.size)}
+    keys = [(name, *index) for index in np.ndindex(*target.grid)]
 
+    async def put(worker: str) -> dict[Any, Future]:
+        data = {keys[rank]: parts[rank] for rank, at in by_rank.items() if at == worker}
+        put = client.scatter(data, workers=[worker], direct=True)
+        return cast(dict[Any, Future], await cast(Any, put))
 
-def _same(part: Any) -> Any:
-    return part
+    putting = asyncio.gather(*map(put, sorted(set(by_rank.values()))))
+    found = ChainMap(*await heeded(client, source.name, putting, ways, by_rank))
+    return array_of([found[key] for key in keys], chunks, source)
 
 
 def _called(source: transfer.Source) -> str:
@@ -239,14 +256,18 @@ def array_of(parts: Sequence[Future], chunks: Any, source: transfer.Source) -> A
     return dask.array.Array({part.key: part for part in parts}, name, chunks, meta=meta)
 
 
-async def _others_done(client: Client, array: Any) -> None:
-    """Wait for what another client has under way: the scheduler may not have heard of it yet."""
+async def _others_done(client: Client, name: str, array: Any, ways: Ways) -> None:
+    """Wait for what other clients have under way: the scheduler may not have heard of it yet."""
     theirs = [future for future in futures_of(array) if future.client is not client]
-    here = [future for future in theirs if future.client.loop is client.loop]
-    async for _ in as_completed(here, loop=client.loop):
+    for loop in {future.client.loop for future in theirs}:  # which may be other threads'
+        futures = [future for future in theirs if future.client.loop is loop]
+        ending = asyncio.run_coroutine_threadsafe(_over(futures, loop), loop.asyncio_loop)
+        await heeded(client, name, asyncio.wrap_future(ending), ways, futures=futures)
+
+
+async def _over(futures: Sequence[Future], loop: Any) -> None:
+    async for _ in as_completed(futures, loop=loop):
         pass
-    there = [future for future in theirs if future.client.loop is not client.loop]
-    await asyncio.to_thread(lambda: [future.exception() for future in there])
 
 
 def _keys(array: Any) -> list[Any]:
@@ -312,8 +333,3 @@ async def _filled(
     part = ways.empty_part(layout, rank, source.dtype, source.name)
     moved = await transfer.fetch(ways, source, where, layout, {rank: part}, lambda _: None)
     return part, moved
-
-
-def _reports(name: str, dask_worker: Worker) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = dask_worker.extensions["maestro"].reports.pop(name, [])
-    return found

@@ -135,6 +135,7 @@ class Node:
             {
                 "free": self.free,
                 "hello": self.hello,
+                "moved": self.moved,
                 "pieces": self.pieces,
                 "place": self.place,
                 "save": partial(write, self, worker),
@@ -241,6 +242,10 @@ class Node:
         """Say where programs of this host find the parts, and what proves that they are there."""
         arena = self.holdings.arena
         return {"arena": arena.directory, "token": arena.token}
+
+    def moved(self, task: str) -> list[dict[str, Any]]:
+        """Say what tasks have moved here, once."""
+        return self.reports.pop(task, [])
 
     async def _lives(self, node: str) -> bool:
         """Whether the scheduler has this node's worker."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from distributed import Client, Future, as_completed, get_worker
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from layouts import Distribution, plan
 from maestro.config import get_seconds
-from maestro.errors import DataLostError, PoolTimeoutError
+from maestro.errors import DataLostError, MaestroError, PoolTimeoutError
 from maestro.transport import transfer
 from maestro.transport.ways import Ways
 
-__all__ = ["Workplaces", "all_done", "ended", "on_worker", "places"]
+__all__ = ["Workplaces", "all_done", "ended", "heeded", "on_worker", "places"]
+
+T = TypeVar("T")
 
 #: Seconds after which it is asked whether those live who have a task to do.
 LOOK = 1.0
@@ -117,20 +119,68 @@ async def all_done(
     where : mapping of int to str, optional
         The only workers that may run the tasks, by rank; by default those that Dask has chosen.
     """
-    waiting = asyncio.create_task(_each_done(client, name, futures))
-    watching = asyncio.create_task(_watch(client, name, futures, ways, where))
-    both = {waiting, watching}
     try:
-        for first in (await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED))[0]:
-            await first
+        await _watched(
+            _each_done(client, name, futures), _watch(client, name, futures, ways, where)
+        )
     except BaseException:
-        waiting.cancel()
-        await asyncio.wait({waiting})
         await cast(Any, client.cancel(list(futures), force=True))
         raise
+
+
+async def heeded(
+    client: Client,
+    name: str,
+    work: Awaitable[T],
+    ways: Ways,
+    where: Mapping[int, str] | None = None,
+    futures: Sequence[Future] = (),
+) -> T:
+    """Wait for what workers do, as long as they live and say something.
+
+    Parameters
+    ----------
+    client : Client
+        To Dask.
+    name : str
+        The CDO, for errors.
+    work : awaitable
+        What is waited for.
+    ways : Ways
+        This program's ways to the nodes.
+    where : mapping of int to str, optional
+        The workers that do it, by rank.
+    futures : sequence of Future
+        Without these, the tasks that are waited for.
+
+    Raises
+    ------
+    DataLostError, PoolTimeoutError
+        If one dies, or does not answer.
+    """
+    try:
+        return await _watched(work, _watch(client, name, futures, ways, where))
+    except MaestroError:
+        raise
+    except OSError as error:  # of whoever is gone, or does not get on
+        await _check_alive(name, ways, (where or {}).values())
+        raise DataLostError(f"CDO {name!r}: the connection to a node broke: {error}") from error
+
+
+async def _watched(work: Awaitable[T], watch: Awaitable[None]) -> T:
+    """What work gives, unless who watches it raises before."""
+    waiting, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    both: set[asyncio.Future[Any]] = {waiting, watching}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            await watching  # which does not end but by raising
+        return await waiting
     finally:
-        watching.cancel()
-        await asyncio.wait({watching})
+        for task in both:
+            task.cancel()
+        for task in (await asyncio.wait(both))[0]:
+            task.cancelled() or task.exception()  # it is of no interest any more
 
 
 async def _watch(
@@ -145,9 +195,7 @@ async def _watch(
     while True:
         for _ in range(max(1, round(silence / LOOK))):
             await asyncio.sleep(LOOK)
-            for node in set((where or {}).values()):
-                if not await ways.lives(node):
-                    raise DataLostError(f"CDO {name!r}: node {node} died before it was through")
+            await _check_alive(name, ways, (where or {}).values())
         having = await _having(client, futures) if where is None else where
         if silent := await ways.silent(having.values()):
             ranks = [rank for rank, node in having.items() if node in silent]
@@ -155,6 +203,13 @@ async def _watch(
                 f"CDO {name!r}: ranks {ranks} are not to be had: node {', '.join(sorted(silent))}"
                 f" was silent for {silence:g} s"
             )
+
+
+async def _check_alive(name: str, ways: Ways, nodes: Iterable[str]) -> None:
+    """Raise DataLostError if one is gone."""
+    for node in set(nodes):
+        if not await ways.lives(node):
+            raise DataLostError(f"CDO {name!r}: node {node} died before it was through")
 
 
 async def _having(client: Client, futures: Sequence[Future]) -> dict[int, str]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from distributed import LocalCluster
 
 import maestro
 from layouts import Block, BlockCyclic, Distribution, plan
+from maestro.apps import daskarrays
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.streams import on_each_message
@@ -225,6 +226,9 @@ def test_everyone_who_waits_for_a_node_that_stops_is_told(app):
     mapped = app.declare("there", COLUMNS)
     with dask.config.set({"maestro.transfer.same-host": True}):
         mapped.demand(timeout=300)  # it is known what can be mapped
+    here = app.declare("here", half, eagerness="eager")
+    here.require()
+    app.offer("here", ARRAY).withdraw(timeout=300)  # it has come
     node = app.pool["there"].nodes[0]
     silent = rf"ranks? .* not to be had: node {node} was silent for 2 s"
     with stopped(node_state(app)[node]["pid"]):
@@ -236,6 +240,7 @@ def test_everyone_who_waits_for_a_node_that_stops_is_told(app):
         }
         waits["there"].append(app.declare("there", half).demand_dask)
         waiting = [(name, in_thread(call)) for name, calls in waits.items() for call in calls]
+        chunks = here.demand_dask()  # on those that answer
         for name, wait in waiting:
             with pytest.raises(maestro.PoolTimeoutError, match=f"'{name}': {silent}"):
                 wait()
@@ -245,6 +250,8 @@ def test_everyone_who_waits_for_a_node_that_stops_is_told(app):
             lent = app.declare("lent", ROWS, "f8")
             for memory, part in zip(lent.empty(), ROWS.split(ARRAY), strict=True):
                 memory[...] = part  # wherever it is
+        assert np.array_equal(app.client.compute(chunks).result(), ARRAY)
+    del chunks
     for part, wanted in zip(mapped.demand(timeout=300), COLUMNS.split(ARRAY), strict=True):
         assert part.tobytes() == wanted.tobytes()
     assert np.array_equal(app.demand("there"), ARRAY)
@@ -252,6 +259,37 @@ def test_everyone_who_waits_for_a_node_that_stops_is_told(app):
     assert np.array_equal(app.demand("lent"), ARRAY)
     assert not {"small", "large", "chunks"} & set(app.pool)
     at_rest(app)
+
+
+@pytest.mark.parametrize("eagerness", ["lazy", "eager"])
+def test_a_worker_that_stops_at_the_last_moment(app, monkeypatch, eagerness):
+    """Once all parts are filled, but what was moved is not told; or while it is given its chunk."""
+    heeded, stop = daskarrays.heeded, ExitStack()
+    layout, name = Distribution(SHAPE, (2, 1, 1)), f"last-{eagerness}"
+
+    async def and_stop(client, called, work, ways, where):
+        stop.enter_context(stopped(pids[max(where.values())]))
+        return await heeded(client, called, work, ways, where)
+
+    want = app.declare(name, layout, eagerness=eagerness)
+    want.require()
+    have = app.offer(name, ROWS.split(ARRAY), ROWS)
+    if eagerness == "eager":
+        have.withdraw(timeout=300)  # it has come
+    pids = {address: state["pid"] for address, state in node_state(app).items()}
+    monkeypatch.setattr(daskarrays, "heeded", and_stop)
+    silent = rf"'{name}': ranks \[\d\] are not to be had: node {max(pids)} was silent for 2 s"
+    with stop, pytest.raises(maestro.PoolTimeoutError, match=silent):
+        want.demand_dask()
+    monkeypatch.undo()
+    if eagerness == "lazy":  # of a chunk that comes whole Dask's worker keeps what it was given
+        until(lambda: not any(app.client.run(_tasks).values()))
+    assert np.array_equal(want.demand_dask(timeout=300).compute(scheduler=app.client), ARRAY)
+    at_rest(app)
+
+
+def _tasks(dask_worker):
+    return list(map(str, dask_worker.state.tasks))
 
 
 def test_a_node_that_stops_for_a_moment(app, gate):

@@ -5,31 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from distributed import Future
 from numpy.typing import ArrayLike, DTypeLike
 
 from layouts import Distribution
 from layouts.orders import Order
 from maestro.apps.arrivals import Arrivals
-from maestro.apps.daskarrays import (
-    array_of,
-    chunks_of,
-    cut,
-    fill_parts,
-    is_dask_array,
-    scatter_parts,
-)
+from maestro.apps.daskarrays import chunks_of, is_dask_array
+from maestro.apps.filling import persist, scatter
 from maestro.apps.handle import Handle, checked_name
 from maestro.apps.leasing import storing_ahead
 from maestro.apps.lifecycle import Lifecycle
 from maestro.apps.link import Link
-from maestro.apps.offering import Given, Offering, checked_rank, offering
-from maestro.config import get_bytes, get_seconds
-from maestro.errors import InconsistentError, PoolFullError
+from maestro.apps.memory import lent_parts
+from maestro.apps.offering import Given, Offering, checked_rank, checked_stored, offering
+from maestro.config import get_seconds
+from maestro.errors import InconsistentError
 from maestro.report import Report
 from maestro.schemas import Schemas
 from maestro.schemas.core import core_attributes
@@ -37,9 +32,8 @@ from maestro.spelling import dtype_to_wire, layout_to_wire
 from maestro.stores.lodging import Lodged
 from maestro.stores.staging import Stored
 from maestro.transport import transfer
-from maestro.transport.fetching import whereabouts
 from maestro.transport.lending import Lent, set_writeable
-from maestro.transport.taking import Brought, Found, Take, Wanted, out_of, sizes, source_of, take
+from maestro.transport.taking import Brought, Found, Take, Wanted, out_of, sizes, take
 
 __all__ = ["Cdo"]
 
@@ -303,7 +297,7 @@ class Cdo(Handle):
                 f"CDO {self.name!r}: the handle speaks for rank {self.rank}, expected one that"
                 " speaks for all of a Dask array's chunks"
             )
-        return self._link.run(self._demand, timeout, "C", gather=self._persist)
+        return self._link.run(self._demand, timeout, "C", gather=partial(persist, self))
 
     # The same as coroutines on the client's loop
 
@@ -363,23 +357,12 @@ class Cdo(Handle):
     async def _given(self, data: Any, store: str | None = None) -> Given:
         """What is offered, if it is as declared."""
         if isinstance(data, Stored):
-            return self._stored(data)
+            return checked_stored(self.name, data, self.distribution, self.dtype)
         if is_dask_array(data):
             stated = self.name, data, self.distribution, self.dtype, self.rank
             return await chunks_of(self._link.client, self._link.ways, *stated)
         given = self._offering(data)
         return given if store is None else Lodged.of(self.name, given, store)
-
-    def _stored(self, data: Stored) -> Stored:
-        declared = self.distribution, self.dtype
-        for word, given, expected in zip(
-            ("distribution", "dtype"), (data.distribution, data.dtype), declared, strict=True
-        ):
-            if expected is not None and given != expected:
-                raise InconsistentError(
-                    f"CDO {self.name!r}: {word} {given} was given, expected {expected}"
-                )
-        return data
 
     async def _bring(self, given: Given, answer: dict[str, Any]) -> None:
         """Bring it to the nodes that the manager chose."""
@@ -416,40 +399,11 @@ class Cdo(Handle):
             raise InconsistentError(
                 f"CDO {self.name!r}: empty: got {layout} and dtype {dtype}, expected both declared"
             )
-        ways = self._link.ways
         ranks = range(layout.size) if self.rank is None else [self.rank]
-        nodes = await self._link.call("nodes")
-        near = await ways.on_this_host(nodes)
-        free = {node: nodes[node]["limit"] - nodes[node]["used"] for node in sorted(near)}
         self._lent = {}
-        for rank in ranks:
-            self._lent[rank] = await self._lend(free, layout, rank, dtype)
-        parts = [self._lent[rank].part for rank in ranks]
+        self._lent = await lent_parts(self._link, self.name, layout, ranks, dtype)
+        parts = [own.part for own in self._lent.values()]
         return parts if self.rank is None else parts[0]
-
-    async def _lend(
-        self, free: dict[str, int], layout: Distribution, rank: int, dtype: np.dtype[Any]
-    ) -> Lent:
-        """A part in memory of the node that has most of it free; in the app's own if there is none.
-
-        A node that does not answer is not asked again.
-        """
-        nbytes = layout.local_size(rank) * dtype.itemsize
-        while nbytes >= get_bytes("transfer.map-from") and free:
-            node = max(free, key=lambda each: free[each])
-            try:
-                lent = await self._link.ways.lend_part(node, layout, rank, dtype)
-            except MemoryError as error:
-                raise PoolFullError(
-                    f"CDO {self.name!r}: no memory for the part of rank {rank}, {nbytes} bytes:"
-                    f" {error}"
-                ) from None
-            except OSError:
-                del free[node]
-            else:
-                free[node] -= nbytes
-                return lent
-        return Lent(self._link.ways.empty_part(layout, rank, dtype, self.name), "", "")
 
     async def _withdraw(self, timeout: float | None) -> None:
         await super()._withdraw(timeout)
@@ -493,7 +447,7 @@ class Cdo(Handle):
                 async with self._receiving(found, timeout, report.waited):
                     brought = await self._fetch(wanted, found, report, hand, gather)
             elif gather is not None:
-                brought.result = await self._scatter(brought)
+                brought.result = await scatter(self, brought)
             else:
                 brought.result = out_of(wanted, brought.result, hand)
             self.attributes.unite(brought.found["attributes"])
@@ -531,27 +485,6 @@ class Cdo(Handle):
         async with self._receiving(found):
             return await self._fetch(self._wanted(), found, Report(self.name))
 
-    async def _scatter(self, brought: Brought) -> Any:
-        """What was moved here ahead, as a Dask array."""
-        source = self._source_of_array(brought.found)
-        parts = brought.result if self.distribution else source.distribution.split(brought.result)
-        target = self.distribution or source.distribution
-        return await scatter_parts(self._link.client, self._link.ways, source, target, parts)
-
-    def _source_of_array(self, found: Found) -> transfer.Source:
-        source = source_of(self.name, found)
-        if source is None:
-            raise InconsistentError(
-                f"CDO {self.name!r}: it is offered without data, expected a Dask array's"
-            )
-        return source
-
-    async def _persist(self, found: dict[str, Any], report: Report) -> Any:
-        source = self._source_of_array(found)
-        target = self.distribution or source.distribution
-        chunks = cut(source, target)
-        return array_of(await self._fill(target, source, found, report), chunks, source)
-
     async def _lay_out(self, lay: Callable[[Found, Report], Awaitable[Any]]) -> Any:
         """Have the data brought to workers; it stays required."""
         begun = perf_counter()
@@ -564,31 +497,6 @@ class Cdo(Handle):
                 self._link.telemetry.demanded(report)
             self.report = report
             return result
-
-    async def _fill(
-        self,
-        target: Distribution,
-        source: transfer.Source,
-        found: Found,
-        report: Report,
-        loose: bool = False,
-    ) -> list[Future]:
-        """Have what this handle wants, or what comes along, lie with Dask's workers."""
-        ways = self._link.ways
-
-        async def attempt(again: bool) -> list[Future]:
-            where = await (self._again(source.name)() if again else whereabouts(ways, found))
-            nodes = sorted(await self._link.call("nodes"))
-            parts, moved, chosen = await fill_parts(
-                self._link.client, source, where, target, nodes, ways, loose
-            )
-            report.transfers += moved
-            report.kept += chosen.kept
-            report.saved += chosen.saved
-            return parts
-
-        parts: list[Future] = await self._insist(attempt)
-        return parts
 
     async def _dispose(self) -> None:
         await super()._dispose()

@@ -14,12 +14,13 @@ from layouts.orders import Order, in_order
 from layouts.tiled import AnyArray, TiledArray, as_array
 from maestro.errors import InconsistentError, RankError
 from maestro.spelling import dtype_to_wire
+from maestro.stores.staging import Stored
 from maestro.transport import transfer
 from maestro.transport.ends import AT_ONCE
 from maestro.transport.lending import Lent
 from maestro.transport.ways import Ways
 
-__all__ = ["Given", "Offering", "checked_rank", "offering"]
+__all__ = ["Given", "Offering", "checked_rank", "checked_stored", "offering"]
 
 
 class Given(Protocol):
@@ -136,6 +137,25 @@ def checked_rank(name: str, distribution: Distribution | None, rank: Any) -> int
     except (IndexError, TypeError) as error:
         raise RankError(f"CDO {name!r}: {error}") from None
     return int(rank)
+
+
+def checked_stored(
+    name: str, data: Stored, distribution: Distribution | None, dtype: np.dtype[Any] | None
+) -> Stored:
+    """What is offered from a store.
+
+    Raises
+    ------
+    InconsistentError
+        If another distribution or dtype was declared.
+    """
+    for word, given, expected in (
+        ("distribution", data.distribution, distribution),
+        ("dtype", data.dtype, dtype),
+    ):
+        if expected is not None and given != expected:
+            raise InconsistentError(f"CDO {name!r}: {word} {given} was given, expected {expected}")
+    return data
 
 
 def _order_of(array: AnyArray) -> Order:

@@ -12,6 +12,7 @@ from distributed import Worker, get_worker
 from layouts import Distribution
 from layouts.tiled import AnyArray
 from maestro.apps.cdo import Cdo
+from maestro.apps.filling import fill
 from maestro.attributes import plain
 from maestro.errors import DataLostError
 from maestro.locations import is_location
@@ -200,7 +201,7 @@ async def _whole(cdo: Cdo, name: str, found: Found, report: Report) -> Any:
     if source is None:
         return None
     whole = Distribution(source.distribution.shape)
-    (future,) = await cdo._fill(whole, source, found, report, loose=True)
+    (future,) = await fill(cdo, whole, source, found, report, loose=True)
     return future
 
 

@@ -211,7 +211,7 @@ def test_the_pool_lists_what_is_in_it(app):
     assert (entry.shape, entry.dtype, entry.distribution) == (ARRAY.shape, ARRAY.dtype, SOURCE)
     assert (entry.nbytes, entry.attributes) == (ARRAY.nbytes, {"step": 6})
     assert len(entry.nodes) == SOURCE.size
-    head, row = repr(pool).splitlines()
+    head, _, row = repr(pool).splitlines()
     assert head.split()[:2] == ["name", "shape"]
     assert "t2m" in row
     assert "<td>t2m</td>" in pool._repr_html_()

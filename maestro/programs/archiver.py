@@ -342,7 +342,7 @@ class Archiver(Scope):
                 await self._link.call("require", first=seal, handle=held.handle)
             else:
                 held.found = await self._link.call(
-                    "demand", timeout=0, first=seal, handle=held.handle, along=False
+                    "demand", timeout=0, first=seal, handle=held.handle, along=False, waited=0.0
                 )
             if held.found is not None and held.found["version"] != version:
                 raise PoolTimeoutError(f"CDO {held.name!r}: version {version} is not there")
@@ -406,7 +406,9 @@ class Archiver(Scope):
 
         They are not waited for by an archiver that closes.
         """
-        found = asyncio.ensure_future(self._link.call("demand", handle=held.handle, along=False))
+        found = asyncio.ensure_future(
+            self._link.call("demand", handle=held.handle, along=False, waited=0.0)
+        )
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({found, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -422,7 +424,9 @@ class Archiver(Scope):
     async def _still_there(self, version: int, held: Held) -> bool:
         """Whether a CDO that could not be read can be read again."""
         try:
-            held.found = await self._link.call("demand", timeout=0, handle=held.handle, along=False)
+            held.found = await self._link.call(
+                "demand", timeout=0, handle=held.handle, along=False, waited=0.0
+            )
         except (DataLostError, PoolTimeoutError):
             return False
         return bool(held.found is not None and held.found["version"] == version)

@@ -177,8 +177,7 @@ async def fill_parts(
             _fetch,
             name,
             words,
-            list(where.nodes),
-            dict(where.instead),
+            (list(where.nodes), dict(where.instead), dict(where.copies)),
             target.to_dict(),
             rank,
             key=(name, *index),
@@ -307,13 +306,12 @@ def _store(chunk: Any, words: Mapping[str, Any], rank: int, node: str) -> None:
 def _fetch(
     name: str,
     words: Mapping[str, Any],
-    nodes: Sequence[str],
-    instead: Mapping[int, int],
+    where: tuple[Any, ...],
     target: Mapping[str, Any],
     rank: int,
 ) -> Any:
     source, layout = _source(words), Distribution.from_dict(target)
-    part, moved = on_worker(_filled, source, transfer.Whereabouts(nodes, instead), layout, rank)
+    part, moved = on_worker(_filled, source, transfer.Whereabouts(*where), layout, rank)
     get_worker().extensions["maestro"].reports[name].extend(map(vars, moved))
     return part
 

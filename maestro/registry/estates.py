@@ -4,10 +4,14 @@
 
     node lost --> estate --Adopt--> a node that has room --Adopted--> its parts are there again
                    |  ^                   |
-                   |  '-------------------'  it does not see it, or the lost one is not gone yet:
-                   |                         the next one, also one that joins only now
+                   |  '-------------------'  it does not see it, or the lost one is not gone yet,
+                   |                         or it is silent: the next one, also one that joins
+                   |                         only now
                    '--in time nobody took it over, or did not find a part:
                       what has neither copy nor replica is lost
+
+Who was silent may have taken it over all the same: his answer counts whenever it comes, and only
+one node can have a directory.
 
 Meanwhile demands wait. What small parts and other memory of its own the node held is lost at once.
 """
@@ -20,7 +24,7 @@ from maestro import messages as m
 from maestro.registry.consumers import resume
 from maestro.registry.endings import fail
 from maestro.registry.placement import host_of
-from maestro.registry.state import Estate, State
+from maestro.registry.state import Asked, Estate, State
 from maestro.registry.versions import Stage, Version
 from maestro.spelling import dtype_from_wire
 
@@ -28,6 +32,9 @@ __all__ = ["adopted", "deadline", "node_joined", "node_lost", "settle"]
 
 #: Seconds until a node is asked again that found the lost one's process not gone yet.
 RETRY = 0.1
+
+#: A node has this share of the time in which somebody is looked for to say something.
+TURN = 0.25
 
 
 def node_joined(state: State, event: m.NodeJoined) -> None:
@@ -39,8 +46,8 @@ def node_lost(state: State, event: m.NodeLost) -> None:
     """A node is gone; some of what it held may have outlived it."""
     lost = state.ledger.leave(event.address)
     for estate in state.estates.values():
-        if estate.heir == event.address:
-            estate.heir = None  # what it has found lies where it was
+        # What it has found lies where it was.
+        estate.asked = {k: each for k, each in estate.asked.items() if each.heir != event.address}
     state.lost += 1
     until = state.bulletin.time + state.patience
     estate = Estate(state.lost, event.address, lost.homes, until)
@@ -76,13 +83,20 @@ def settle(state: State) -> None:
     """Ask who can take over what is left; give up what nobody took over in time."""
     now = state.bulletin.time
     for estate in list(state.estates.values()):
-        if now >= estate.until and estate.parts:
+        over = estate.taken and not estate.asked
+        if estate.parts and (over or now >= estate.until):
             affected = list(estate.parts.values())
             estate.parts.clear()
             _look(state, affected)
-        asked = estate.heir is not None or now < estate.next or _ask(state, estate)
-        if not asked and now >= estate.until:
+        if not (estate.taken or _is_waited_for(estate, now)):
+            _ask(state, estate)
+        if not estate.asked and (estate.taken or now >= estate.until):
             del state.estates[estate.number]
+
+
+def _is_waited_for(estate: Estate, now: float) -> bool:
+    """Whether somebody still has time to answer, or it is to be asked again later."""
+    return now < estate.next or any(now < each.until for each in estate.asked.values())
 
 
 def deadline(state: State) -> float | None:
@@ -90,24 +104,29 @@ def deadline(state: State) -> float | None:
     if not state.estates:
         return None
     now = state.bulletin.time
-    times = [time for e in state.estates.values() for time in (e.next, e.until) if time > now]
-    return min(times, default=None)
+    times = {
+        time
+        for estate in state.estates.values()
+        for time in (estate.next, estate.until, *(each.until for each in estate.asked.values()))
+    }
+    return min((time for time in times if time > now), default=None)
 
 
-def _ask(state: State, estate: Estate) -> bool:
-    """Ask a node to take over an estate, its host's first; whether there is one to be asked."""
+def _ask(state: State, estate: Estate) -> None:
+    """Ask the next node to take over an estate, its host's first, if there is one to be asked."""
     size = sum(version.slots[rank].size for (_, rank), version in estate.parts.items())
     nodes = state.ledger.nodes.items()
     host = host_of(estate.node)
+    passed = estate.strangers.union(each.heir for each in estate.asked.values())
+    until = state.bulletin.time + max(RETRY, TURN * state.patience)
     for address, _ in sorted(nodes, key=lambda n: (host_of(n[0]) != host, n[1].used - n[1].limit)):
-        if address in estate.strangers or not state.ledger.reserve_at(address, size):
+        if address in passed or not state.ledger.reserve_at(address, size):
             continue
         state.asked += 1
-        estate.heir, estate.asked, estate.reserved = address, state.asked, size
+        estate.asked[state.asked] = Asked(address, size, until)
         homes, parts = tuple(estate.homes), tuple(_in_words(estate))
-        state.out.append(m.Adopt(estate.asked, estate.node, address, homes, parts))
-        return True
-    return False
+        state.out.append(m.Adopt(state.asked, estate.node, address, homes, parts))
+        return
 
 
 def _in_words(estate: Estate) -> Iterable[m.LeftParts]:
@@ -121,31 +140,34 @@ def _in_words(estate: Estate) -> Iterable[m.LeftParts]:
 
 def adopted(state: State, event: m.Adopted) -> None:
     """A node has taken over what another left, or could not."""
-    found = (e for e in state.estates.values() if e.heir and e.asked == event.number)
-    estate = next(found, None)
-    if estate is None or estate.heir is None:
+    estate = next((e for e in state.estates.values() if event.number in e.asked), None)
+    if estate is None:
         return  # the heir is gone meanwhile
-    heir, estate.heir = estate.heir, None
-    state.ledger.release(heir, estate.reserved)
-    if event.outcome == "busy":
+    asked = estate.asked.pop(event.number)
+    state.ledger.release(asked.heir, asked.reserved)
+    if event.outcome == "adopted":
+        _inherit(state, estate, asked.heir, event.parts)
+    elif event.outcome == "busy" and state.bulletin.time < estate.until:
         estate.next = state.bulletin.time + RETRY
-        return
-    if event.outcome == "elsewhere":
-        estate.strangers.add(heir)
-        return
-    del state.estates[estate.number]
-    state.ledger.nodes[heir].homes += estate.homes
-    for serial, rank in event.parts:
-        if (serial, rank) in estate.parts:
-            version = estate.parts[serial, rank]
-            slot = version.slots[rank]
-            slot.nodes, slot.left_by = [heir], ""
-            version.gone.discard(rank)
-            state.ledger.nodes[heir].used += slot.size
-        else:  # nobody wants it any more
-            state.out.append(m.Free(heir, serial, (rank,)))
+    else:
+        estate.strangers.add(asked.heir)
+
+
+def _inherit(state: State, estate: Estate, heir: str, parts: tuple[tuple[int, int], ...]) -> None:
+    """These parts are there again; what was not found is lost, unless somebody else has it."""
+    if parts or not estate.taken:
+        state.ledger.nodes[heir].homes += estate.homes
+    estate.taken = True
     affected = list(estate.parts.values())
-    estate.parts.clear()
+    for serial, rank in parts:
+        version = estate.parts.pop((serial, rank), None)
+        if version is None:  # nobody wants it any more
+            state.out.append(m.Free(heir, serial, (rank,)))
+            continue
+        slot = version.slots[rank]
+        slot.nodes, slot.left_by = [heir], ""
+        version.gone.discard(rank)
+        state.ledger.nodes[heir].used += slot.size
     _look(state, affected)
 
 

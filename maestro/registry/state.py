@@ -16,7 +16,7 @@ from maestro.registry.subscriptions import Subscriptions
 from maestro.registry.traffic import Traffic
 from maestro.registry.versions import Batch, Version
 
-__all__ = ["Demand", "Estate", "State", "Waiting"]
+__all__ = ["Asked", "Demand", "Estate", "State", "Waiting"]
 
 
 @dataclass
@@ -46,6 +46,25 @@ class Waiting:
 
 
 @dataclass
+class Asked:
+    """A node that was asked to take over an estate, and has not answered.
+
+    Attributes
+    ----------
+    heir : str
+        Its address.
+    reserved : int
+        Bytes that are reserved there.
+    until : float
+        When it is passed over: the next one is asked. It may still answer.
+    """
+
+    heir: str
+    reserved: int
+    until: float
+
+
+@dataclass
 class Estate:
     """What a node that is gone has left on its host.
 
@@ -61,16 +80,14 @@ class Estate:
         When it is too late to take it over.
     parts : dict of (int, int) to Version
         What of it is still wanted, by version and rank.
-    heir : str or None
-        The node that is just taking it over.
-    asked : int
-        The number under which it was asked to.
-    reserved : int
-        Bytes that are reserved there.
+    asked : dict of int to Asked
+        Who may be taking it over, by the number under which they were asked to.
     strangers : set of str
         Nodes that do not see it.
     next : float
         When to ask again.
+    taken : bool
+        Whether a node has taken it over.
     """
 
     number: int
@@ -78,11 +95,10 @@ class Estate:
     homes: list[tuple[str, str]]
     until: float
     parts: dict[tuple[int, int], Version] = field(default_factory=dict)
-    heir: str | None = None
-    asked: int = 0
-    reserved: int = 0
+    asked: dict[int, Asked] = field(default_factory=dict)
     strangers: set[str] = field(default_factory=set)
     next: float = 0.0
+    taken: bool = False
 
 
 @dataclass

@@ -3,14 +3,15 @@
 Each node's share of it comes by itself: what can be mapped in one pass, the rest as one stream. If
 a share fails because a part is not where it was thought to be, what is left of it is asked for
 again, and only that, wherever it is then: a node may have died, and another may have its parts; or
-a part may have gone from memory to the disk.
+a part may have gone from memory to the disk. A node that says nothing is passed over, where others
+have the same parts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from time import perf_counter
@@ -20,7 +21,7 @@ import numpy as np
 
 from layouts import Distribution, Plan, plan
 from layouts.tiled import AnyArray
-from maestro.errors import DataLostError, StoreError
+from maestro.errors import DataLostError, PoolTimeoutError, StoreError
 from maestro.locations import Location, is_location
 from maestro.report import Transfer
 from maestro.stores.reading import fill as read
@@ -52,22 +53,36 @@ class Whereabouts:
         The node of each source rank.
     instead : mapping of int to int
         Source ranks whose own parts are gone, and others whose parts are the same.
+    copies : mapping of int to sequence of str
+        All nodes of those source ranks that have several.
     """
 
     nodes: Sequence[str]
     instead: Mapping[int, int] = field(default_factory=dict)
+    copies: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    def without(self, nodes: Collection[str]) -> Whereabouts:
+        """The same where these nodes are passed over, as far as there are others."""
+        if not nodes:
+            return self
+        chosen = list(self.nodes)
+        for rank, having in self.copies.items():
+            if chosen[rank] in nodes:
+                chosen[rank] = next((n for n in having if n not in nodes), chosen[rank])
+        return replace(self, nodes=chosen)
 
 
 async def whereabouts(ways: Ways, found: Mapping[str, Any]) -> Whereabouts:
     """Where the parts are by what the manager says; of several copies, one on this host."""
     nodes, copies = list(found["nodes"]), found["copies"]
     if copies:
-        having = {*nodes, *chain(*copies.values())}
-        near = await ways.on_this_host(node for node in having if not is_location(node))
+        asked = {*nodes, *chain(*copies.values())}
+        near = await ways.on_this_host(node for node in asked if not is_location(node))
         for rank, others in copies.items():
             if nodes[rank] not in near:
                 nodes[rank] = next((node for node in others if node in near), nodes[rank])
-    return Whereabouts(nodes, found["instead"])
+    having = {rank: (found["nodes"][rank], *others) for rank, others in copies.items()}
+    return Whereabouts(nodes, found["instead"], having)
 
 
 #: Finds out where the parts are now, or raises why they cannot be had any more.
@@ -149,6 +164,7 @@ class _Fetch:
     terms: Terms
     where: Whereabouts
     again: Again | None
+    silent: set[str] = field(default_factory=set)  # nodes that are passed over
 
     async def bring(
         self, given: Sequence[Share], where: Whereabouts, lanes: int, tries: int = 0
@@ -158,18 +174,28 @@ class _Fetch:
         mapped, streamed = _split(given, found)
         jobs: list[Callable[[], Awaitable[None]]] = []
         if len(mapped.pairs):
-            jobs.append(partial(self._retried, mapped, partial(self._read, found), tries))
+            jobs.append(partial(self._retried, mapped, partial(self._read, found), where, tries))
         for share in streamed:
             work = self._read_store if is_location(share.node) else partial(self._pull, where)
-            jobs.append(partial(self._retried, share, work, tries))
+            jobs.append(partial(self._retried, share, work, where, tries))
         await so_many(lanes, jobs)
 
     async def _retried(
-        self, share: Share, work: Callable[[Share], Awaitable[None]], tries: int
+        self,
+        share: Share,
+        work: Callable[[Share], Awaitable[None]],
+        where: Whereabouts,
+        tries: int,
     ) -> None:
-        """Bring a share; if a part is not where it was thought to be, look for it again."""
+        """Bring a share; if a part is not to be had where it was thought to be, look elsewhere."""
         try:
             return await work(share)
+        except PoolTimeoutError:
+            left, fruitless = self.tally.left_of(share), tries
+            self.silent.add(share.node)
+            where = where.without(self.silent)
+            if any(where.nodes[rank] in self.silent for rank in np.unique(left.pairs[:, 1])):
+                raise
         except DataLostError as error:
             if self.again is None and not isinstance(error, Displaced):
                 raise
@@ -177,7 +203,8 @@ class _Fetch:
             fruitless = tries + 1 if len(left.pairs) == len(share.pairs) else 0
             if fruitless > self.terms.retries:
                 raise
-        where = self.where if self.again is None else await self.again()
+            where = self.where if self.again is None else await self.again()
+            where = where.without(self.silent)
         await self.bring(by_node(left.pairs, left.sizes, where.nodes), where, 1, fruitless)
 
     async def _pull(self, where: Whereabouts, share: Share) -> None:

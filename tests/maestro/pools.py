@@ -142,7 +142,8 @@ class Pool:
         for address, node in registry.ledger.nodes.items():
             used = sum(size for (where, _, _), size in slots.items() if where == address)
             used += registry.ledger.lodged(address)
-            used += sum(e.reserved for e in registry.estates.values() if e.heir == address)
+            asked = [each for e in registry.estates.values() for each in e.asked.values()]
+            used += sum(each.reserved for each in asked if each.heir == address)
             assert node.used == used <= node.limit
         serials = [version.serial for cdo in registry.cdos.values() for version in cdo.versions()]
         leased = [serial for serial, _ in registry.leases.values()]
@@ -194,8 +195,8 @@ class Pool:
                     estate = registry.estates[version.slots[rank].estate]
                     assert estate.parts[version.serial, rank] is version
         for estate in registry.estates.values():
-            assert estate.heir is not None or registry.deadline is not None
-            assert estate.heir is None or estate.heir in registry.ledger.nodes
+            assert estate.asked or registry.deadline is not None
+            assert all(each.heir in registry.ledger.nodes for each in estate.asked.values())
         for key in registry.seeks.values():
             along = registry.handles[key].along
             found, missing = find(registry, key, kept=True, along=along)

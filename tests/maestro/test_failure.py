@@ -63,7 +63,7 @@ def pids(app):
 
 
 def kill(app, node):
-    os.kill(pids(app)[node], signal.SIGKILL)
+    os.kill(app.client.run(os.getpid, workers=[node])[node], signal.SIGKILL)
 
 
 def same(parts, target, array=ARRAY):
@@ -239,6 +239,31 @@ def test_a_dask_array_of_what_a_killed_node_held(app):
         assert float(array.sum().compute()) == ARRAY.sum()
     del array
     have.withdraw()
+
+
+def test_an_heir_that_is_paused_is_passed_over(tmp_path):
+    with pool(3, tmp_path, **{**HEIR, "maestro.node.heir": "30 s"}) as app:
+        app.offer("t2m", ARRAY)
+        want = app.declare("t2m", COLUMNS)
+        want.require()
+        (victim,) = app.pool["t2m"].nodes
+        first = next(each for each in app.client.run_on_scheduler(_nodes) if each != victim)
+        pid = pids(app)[first]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            kill(app, victim)
+            same(want.demand(timeout=300), COLUMNS)
+            assert first not in app.pool["t2m"].nodes
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: not app.client.run_on_scheduler(_estates))
+        same(app.declare("t2m", COLUMNS).demand(timeout=300), COLUMNS)
+        check(app)
+
+
+def _nodes(dask_scheduler):
+    """In the order in which they are asked, if they hold nothing."""
+    return list(dask_scheduler.extensions["maestro"].registry.ledger.nodes)
 
 
 def test_what_nobody_takes_over_is_named_to_everyone_who_waits(tmp_path):

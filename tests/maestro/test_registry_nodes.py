@@ -110,6 +110,60 @@ def test_a_node_whose_process_is_not_gone_yet_is_waited_for(pool):
     assert pool.ask(m.Demand, "c", "want")["nodes"] == ["a:2"]
 
 
+def test_an_heir_that_is_silent_is_passed_over(pool):
+    """And what it says later changes nothing."""
+    pool.offer("p", "have")
+    lose(pool, "a:1")
+    (silent,) = pool.adopting
+    wait(pool, 2)
+    assert pool.adopting == [silent]
+    wait(pool, 1)
+    assert adopt(pool, "elsewhere").heir == "b:1"
+    pool.send(m.NodeJoined("a:3", 1000, home("a:3"), 8))
+    assert adopt(pool).heir == "a:3"
+    assert pool.ask(m.Demand, "c", "want")["nodes"] == ["a:3"]
+    pool.check()
+    assert adopt(pool, "busy") == silent
+    assert pool.ask(m.Locate, "c", "want")["nodes"] == ["a:3"]
+    assert pool.registry.deadline is None
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_heir_that_was_passed_over_may_have_it_all_the_same(pool, dies):
+    """Nobody else gets it then, and it is the heir's when it says so."""
+    pool.offer("p", "have")
+    lose(pool, "a:1")
+    demand = pool.call(m.Demand, "c", "want")
+    wait(pool, 3)
+    silent, _ = pool.adopting
+    assert adopt(pool, "busy").heir == "b:1"
+    wait(pool, 0.2)
+    assert pool.adopting[-1].heir == "b:1"  # it is asked again, the silent one is not
+    if dies:
+        pool.adopting.pop()
+        pool.send(m.NodeLost("b:1"))
+    assert demand not in pool.answers
+    pool.adopting = [silent]
+    adopt(pool)
+    assert pool.answer(demand)["nodes"] == ["a:2"]
+
+
+def test_what_an_heir_has_that_answers_when_it_was_given_up_is_dropped(pool):
+    pool.offer("p", "have")
+    lose(pool, "a:1")
+    demand = pool.call(m.Demand, "c", "want")
+    for _ in range(5):
+        wait(pool, 3)
+    with pytest.raises(DataLostError, match=r"'t': ranks \[0\] were lost with node a:1"):
+        pool.answer(demand)
+    while pool.adopting:
+        heir = pool.adopting[-1].heir
+        adopt(pool, "adopted" if heir == "a:2" else "elsewhere")
+    assert not pool.held
+    assert not pool.registry.estates
+    assert pool.registry.ledger.nodes["a:2"].used == 0
+
+
 def test_nobody_without_room_is_asked(pool):
     for address in ("a:2", "b:1"):
         pool.send(m.NodeJoined(address, 10, home(address), 8))
@@ -384,6 +438,7 @@ class Nodes(Machine):
         pool = Pool(nodes=0, patience=30.0)
         self.disk = {}  # directory -> parts that a dead node has left there
         self.directories = 0
+        self.owners = {}  # directory -> the node that has taken it over
         self.too_late = []  # of what nodes are asked
         self.bereaved = set()  # versions of which some has been on a node that died
         for address in ADDRESSES:
@@ -406,6 +461,7 @@ class Nodes(Machine):
         elif self.moves.one_of(True, False):
             self.too_late += [asked for asked in self.pool.adopting if asked.heir == address]
             self.disk[known.homes[0][0]] = {(v, r) for n, v, r in self.pool.held if n == address}
+            self.owners = {k: node for k, node in self.owners.items() if node != address}
             self.bereaved |= {version for n, version, _ in self.pool.held if n == address}
             self.pool.held = {key for key in self.pool.held if key[0] != address}
             for handle, parts in self.fetching.items():  # it finds out, and may ask anew
@@ -477,11 +533,15 @@ class Nodes(Machine):
 
     def take_over_now(self, asked, busy, fewer):
         outcome, found = "adopted", set()
+        for estate in self.registry.estates.values():
+            known = estate.asked.get(asked.number)
+            self.did["late"] += known is not None and known.until <= self.now
         if asked.heir[0] != asked.lost[0] or asked in self.too_late:
             outcome = "elsewhere"
-        elif busy:
+        elif busy or any(directory in self.owners for directory, _ in asked.homes):
             outcome = "busy"
         else:
+            self.owners |= {directory: asked.heir for directory, _ in asked.homes}
             wanted = {(each.version, rank) for each in asked.parts for rank in each.ranks}
             left = set().union(*(self.disk.pop(d, set()) for d, _ in asked.homes))
             found = set(sorted(wanted & left)[fewer:])
@@ -490,7 +550,7 @@ class Nodes(Machine):
         self.settle()
 
     def moment(self):
-        self.now += 0.2
+        self.now += self.moves.one_of(0.2, 8.0)  # then an heir is passed over
         self.send(m.Tick())
         self.settle()
 
@@ -520,3 +580,4 @@ TestNodes.settings = settings(
 
 def test_nodes_were_lost_often():
     assert min(Nodes.did[move] for move in ("node_lost", "locate", "take_over", "moment")) >= 500
+    assert Nodes.did["late"] >= 100

@@ -194,9 +194,9 @@ def gate(monkeypatch):
     return gate
 
 
-def in_the_middle(app, name):
+def in_the_middle(app, name, copies=1):
     """A demand: its handle, its parts, the process of each source rank's node, and that node."""
-    app.offer(name, ROWS.split(ARRAY), ROWS)
+    app.offer(name, ROWS.split(ARRAY), ROWS, copies=copies)
     want = app.declare(name, Distribution(SHAPE, (512, 1, 1), order="F"))
     parts = want.demand_parts()
     nodes = app.pool[name].nodes
@@ -217,6 +217,18 @@ def test_a_node_that_stops_for_good_and_comes_back(app, gate):
     assert want.state == "declared"
     at_rest(app)
     assert len(list(want.demand_parts(timeout=60))) == 512
+
+
+def test_a_node_that_stops_is_passed_over_where_another_has_the_same(app, gate):
+    want, parts, pids, _ = in_the_middle(app, "twice", copies=2)
+    got = dict([next(parts)])
+    with stopped(pids[3]):
+        gate.set()
+        got.update(parts)
+    for rank, wanted in enumerate(want.distribution.split(ARRAY)):
+        assert got[rank].tobytes() == wanted.tobytes()
+    assert want.report.bytes == ARRAY.nbytes
+    at_rest(app)
 
 
 def test_everyone_who_waits_for_a_node_that_stops_is_told(app):

@@ -102,7 +102,7 @@ class NodeEnd(ABC):
         self._under_way: deque[tuple[NDArray[np.uint8] | int, Any]] = deque()
         self._unanswered = 0
         self._words: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._spoken = asyncio.Event()
+        self._speaking = asyncio.Event()
         self._through = False
 
     @abstractmethod
@@ -151,6 +151,7 @@ class NodeEnd(ABC):
 
     async def turn(self) -> None:
         """Wait until another word may be under way."""
+        self._speaking.set()  # also while memory is waited for it is heard if the app goes
         await self._credit.acquire()
 
     async def take(self, nbytes: int) -> NDArray[np.uint8]:
@@ -169,14 +170,13 @@ class NodeEnd(ABC):
         self._under_way.append((0 if claimed is None else claimed, about))
         self._unanswered += 1
         self._through = last
-        self._spoken.set()
         self._await_answer()
         await self._write(word)
 
     def say_nothing(self) -> None:
         """There are no bytes, so there is no answer to wait for."""
         self._through = True
-        self._spoken.set()
+        self._speaking.set()
 
     async def _write(self, word: dict[str, Any]) -> None:
         async with self._line:
@@ -198,7 +198,7 @@ class NodeEnd(ABC):
         end, for that would close it.
         """
         async with asyncio.timeout(None) as self._patience:
-            await self._spoken.wait()
+            await self._speaking.wait()
             while self._unanswered or not self._through:
                 word = await self.comm.read()
                 if not self._unanswered or not isinstance(word, dict):

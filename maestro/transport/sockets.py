@@ -109,6 +109,15 @@ class Socket:
             await asyncio.wait({running})
             raise
 
+    async def left(self) -> None:
+        """Wait until the peer, which has nothing to say now, is gone."""
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._socket, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(self._socket)
+
     def close(self) -> None:
         """Use it no more; it goes on being the comm's."""
         with suppress(OSError):  # it is broken

@@ -29,7 +29,7 @@ from dataclasses import replace
 
 import msgpack
 import numpy as np
-from distributed.comm.core import Comm
+from distributed.comm.core import Comm, CommClosedError
 from numpy.typing import NDArray
 
 import kernels
@@ -158,13 +158,22 @@ class Giving(pulling.Giving):
     async def _wait_for(self, line: Socket, nbytes: int) -> NDArray[np.uint8]:
         """Memory; while it is waited for, the app is told from time to time that the node lives."""
         taking = asyncio.ensure_future(self._buffers.take(nbytes))
+        leaving = asyncio.ensure_future(line.left())
+        both = {taking, leaving}
         try:
-            while not (await asyncio.wait({taking}, timeout=line.silence / 4))[0]:
-                await line.run(line.send, _HEADER.pack(0, 0))
+            while not taking.done():
+                await asyncio.wait(both, timeout=line.silence / 4, return_when="FIRST_COMPLETED")
+                if leaving.done():
+                    raise CommClosedError("the app is gone")
+                if not taking.done():
+                    await line.run(line.send, _HEADER.pack(0, 0))
         except BaseException:
             if not taking.cancel():  # it has come meanwhile
                 self._buffers.give(taking.result())
             raise
+        finally:
+            leaving.cancel()
+            await asyncio.wait({leaving})
         return taking.result()
 
 

@@ -285,6 +285,24 @@ def test_a_reader_that_falls_silent_is_given_up():
     asyncio.run(main())
 
 
+def test_nobody_waits_for_memory_whose_app_is_gone(by):
+    async def main():
+        async with stage(**{**SMALL, "maestro.transfer.silence": "600 s"}) as on:
+            await offer(on, SOURCE, PARTS)
+            buffers = on.node.buffers
+            await buffers.reserve(buffers.limit)
+            again = source(SOURCE.distribution, version=2)
+            for work in (demand(on, SOURCE, TARGET), offer(on, again, PARTS)):
+                going = asyncio.create_task(work)
+                await until(lambda: buffers._waiting)
+                going.cancel()
+                await asyncio.wait({going})
+                await until(lambda: not buffers._waiting)
+            buffers.release(buffers.limit)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -83,6 +83,7 @@ def _end_one(state: State, cdo: Cdo, version: Version) -> None:
     version.requirements.clear()
     if version.stage is not Stage.OVER:
         version.stage = Stage.OVER
+        del state.live[version.serial]
         version.over_at = state.joined
     if cdo.current is version:
         cdo.current = None

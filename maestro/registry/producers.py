@@ -186,7 +186,7 @@ def _offer_one(state: State, call: m.Offer) -> dict[str, Any]:
     if version.stage is not Stage.OVER:
         if cdo.current is None:
             state.serial = max(state.serial, version.serial + 1)
-            cdo.current = version
+            cdo.current = state.live[version.serial] = version
         bind(state, cdo, version)
     return {"version": version.serial, "nodes": places[0], "copies": places[1:]}
 
@@ -243,6 +243,7 @@ def _take_back(state: State, key: str) -> None:
         del version.slots[rank]
     if not version.slots and version is cdo.current:
         cdo.current = None
+        del state.live[version.serial]
         let_go(cdo, version)
     if version.stage is not Stage.OVER:
         bind(state, cdo, version)
@@ -250,17 +251,14 @@ def _take_back(state: State, key: str) -> None:
 
 def lodged(state: State, event: m.Lodged) -> None:
     """A part lives in a store from now on, the last of its copies; unless nobody wants it more."""
-    for cdo in state.cdos.values():
-        for version in cdo.versions():
-            if version.serial != event.version:
-                continue
-            slot = version.slots.get(event.rank)
-            if slot is not None and event.node in slot.nodes:
-                slot.nodes.remove(event.node)
-                slot.nodes.append(event.location)
-                state.ledger.lodge(event.location, event.node, slot.size)
-                return
-    state.out.append(m.Free(event.location, event.version, (event.rank,)))
+    version = state.live.get(event.version)
+    slot = None if version is None else version.slots.get(event.rank)
+    if slot is None or event.node not in slot.nodes:
+        state.out.append(m.Free(event.location, event.version, (event.rank,)))
+        return
+    slot.nodes.remove(event.node)
+    slot.nodes.append(event.location)
+    state.ledger.lodge(event.location, event.node, slot.size)
 
 
 def _ended_round(state: State, cdo: Cdo, given: Handle, ranks: list[int]) -> Version | None:

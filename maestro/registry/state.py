@@ -140,6 +140,8 @@ class State:
         All names that are known.
     serial : int
         The next version's.
+    live : dict of int to Version
+        Those that are not over, by serial.
     ledger : Ledger
         The nodes and their bytes.
     queue : dict of int to Waiting
@@ -178,6 +180,7 @@ class State:
         self.handles: dict[str, Handle] = {}
         self.cdos: dict[str, Cdo] = {}
         self.serial = 0
+        self.live: dict[int, Version] = {}
         self.ledger = Ledger()
         self.queue: dict[int, Waiting] = {}
         self.seeks: dict[int, str] = {}

@@ -146,6 +146,10 @@ class Pool:
             used += sum(each.reserved for each in asked if each.heir == address)
             assert node.used == used <= node.limit
         serials = [version.serial for cdo in registry.cdos.values() for version in cdo.versions()]
+        live = [
+            v for cdo in registry.cdos.values() for v in cdo.versions() if v.stage is not Stage.OVER
+        ]
+        assert registry.live == {version.serial: version for version in live}
         leased = [serial for serial, _ in registry.leases.values()]
         assert len({*serials, *leased}) == len(serials) + len(leased), "no two have one number"
         assert all(serial < registry.serial for serial in (*serials, *leased))

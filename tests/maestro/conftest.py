@@ -7,11 +7,21 @@ import multiprocessing
 import threading
 from contextlib import suppress
 
+import dask
 import pytest
 from distributed import LocalCluster
 
 import maestro
+from tests.maestro import forking
 from tests.maestro.waiting import until
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked():
+    """Nodes that are processes of their own are forked, which takes a fifth of the time."""
+    forking.load()
+    with dask.config.set(forking.NODES):
+        yield
 
 
 @pytest.fixture
@@ -29,6 +39,15 @@ def cluster():
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def results():
+    """What programs in processes of their own have to say."""
+    queue = forking.FORKSERVER.Queue()
+    yield queue
+    queue.close()
+    queue.join_thread()
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from maestro.transport import onhost
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.test_onhost import _paths, pool
-from tests.maestro.test_processes import SPAWN, doomed, kill
+from tests.maestro.test_processes import doomed, kill
 from tests.maestro.waiting import until
 
 SHAPE = (256, 128, 4)  # 1 MiB
@@ -136,14 +136,12 @@ def test_nothing_to_write_into(app):
         app.declare("huge", huge, "f8").empty()
 
 
-def test_a_producer_that_dies_with_it(app):
-    queue = SPAWN.Queue()
-    with doomed(programs.write_and_hang, app.address, ROWS.to_dict(), queue) as process:
-        assert queue.get(timeout=60) == "offered"
+def test_a_producer_that_dies_with_it(app, results):
+    with doomed(programs.write_and_hang, app.address, ROWS.to_dict(), results) as process:
+        assert results.get(timeout=60) == "offered"
         want = app.declare("mine", ROWS)
         want.require()
         kill(process)
-    queue.close()
     for part, wanted in zip(want.demand(timeout=30), ROWS.split(ARRAY), strict=True):
         assert np.array_equal(part, wanted)
     until(lambda: not any(app.client.run(_paths).values()))

@@ -18,7 +18,7 @@ import zarr
 import maestro
 from layouts import Block, Distribution, Irregular, Replicated
 from maestro.transport import onhost
-from tests.maestro import forking, programs
+from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.streams import on_each_message
 from tests.maestro.test_onhost import pool
@@ -31,13 +31,12 @@ TWICE = Distribution(SHAPE, (2, 2, 1), (Replicated(), Block(), Block()))
 ARRAY = programs.field(ROWS)
 NODES = 3
 #: Time enough for a node to be started again, on a machine that has too much to do.
-HEIR = {**forking.NODES, "maestro.node.heir": "300 s"}
+HEIR = {"maestro.node.heir": "300 s"}
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """Nodes of one host; who is killed is started again by Dask's nanny."""
-    forking.load()
     with pool(NODES, tmp_path_factory.mktemp("arena"), "1 GiB", **HEIR) as app:
         have = app.offer("first", ROWS.split(ARRAY), ROWS)  # what may be compiled is so from now on
         same(app.declare("first", COLUMNS).demand(), COLUMNS)

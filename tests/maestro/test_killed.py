@@ -10,8 +10,8 @@ import pytest
 
 import maestro
 from layouts import Distribution
-from tests.maestro import forking
 from tests.maestro.conftest import check
+from tests.maestro.forking import FORKSERVER
 from tests.maestro.waiting import in_thread, until
 
 HALVES = Distribution((40_000,), (2,))  # parts that are mapped
@@ -94,8 +94,7 @@ def test_killed_after(cluster, count):
         wants["group"] = app.group("group")
         for want in wants.values():
             want.require()
-        forking.load()
-        process = forking.FORKSERVER.Process(target=live_until, args=(count, app.address))
+        process = FORKSERVER.Process(target=live_until, args=(count, app.address))
         process.start()
         process.join(120)
         assert process.exitcode == -signal.SIGKILL

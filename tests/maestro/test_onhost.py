@@ -22,7 +22,7 @@ from maestro.transport import onhost
 from tests.layouts import strategies
 from tests.maestro import programs
 from tests.maestro.conftest import check
-from tests.maestro.test_processes import SPAWN, doomed, kill
+from tests.maestro.test_processes import doomed, kill
 from tests.maestro.waiting import in_thread, until
 
 SHAPE = (256, 128, 4)  # 1 MiB
@@ -67,14 +67,6 @@ def app(shared):
     with dask.config.set({"maestro.transfer.map-from": "1 B"}):
         yield shared
         check(shared)
-
-
-@pytest.fixture
-def results():
-    queue = SPAWN.Queue()
-    yield queue
-    queue.close()
-    queue.join_thread()
 
 
 def test_no_byte_is_sent(app, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from contextlib import contextmanager
 
@@ -16,9 +15,9 @@ from layouts.orders import in_order
 from maestro.transport.payload import as_part
 from tests.maestro import programs
 from tests.maestro.conftest import check
+from tests.maestro.forking import FORKSERVER
 from tests.maestro.waiting import in_thread, until
 
-SPAWN = multiprocessing.get_context("spawn")
 SHAPE = (13, 9, 4)
 SOURCE = Distribution(SHAPE, (2, 2, 1), (BlockCyclic(2), Irregular([0, 2, 9]), Block()), "C")
 TARGET = Distribution(SHAPE, (1, 1, 3), (Replicated(), Block(), Cyclic()), (1, 2, 0))
@@ -27,7 +26,7 @@ TARGET = Distribution(SHAPE, (1, 1, 3), (Replicated(), Block(), Cyclic()), (1, 2
 @contextmanager
 def processes(*works):
     """Start programs; at the end all must have ended by themselves, or are killed."""
-    started = [SPAWN.Process(target=work, args=args) for work, *args in works]
+    started = [FORKSERVER.Process(target=work, args=args) for work, *args in works]
     for process in started:
         process.start()
     try:
@@ -39,14 +38,6 @@ def processes(*works):
         for process in started:
             process.kill()
             process.join()
-
-
-@pytest.fixture
-def results():
-    queue = SPAWN.Queue()
-    yield queue
-    queue.close()
-    queue.join_thread()
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -91,7 +82,7 @@ def test_the_parts_lie_in_the_order_that_was_demanded(cluster, results):
 
 @contextmanager
 def doomed(work, *args):
-    process = SPAWN.Process(target=work, args=args)
+    process = FORKSERVER.Process(target=work, args=args)
     process.start()
     try:
         yield process

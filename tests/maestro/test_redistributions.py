@@ -18,7 +18,6 @@ import pytest
 
 import maestro
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated
-from tests.maestro import forking
 from tests.maestro.conftest import check
 from tests.maestro.test_onhost import pool
 from tests.maestro.waiting import in_thread, until
@@ -29,7 +28,6 @@ MOMENTS = 0.25  # seconds from the beginning, or after the offer, within which t
 MAP_FROM = 16 << 10
 LONG = 300
 CONFIG = {
-    **forking.NODES,
     "maestro.transfer.map-from": MAP_FROM,
     "maestro.transfer.chunk": "64 KiB",
     "maestro.transfer.in-flight": "256 KiB",
@@ -86,7 +84,6 @@ class Case:
 @pytest.fixture(scope="module")
 def apps(tmp_path_factory):
     """A producer and a consumer."""
-    forking.load()
     with pool(NODES, tmp_path_factory.mktemp("arena"), "1 GiB", **CONFIG) as app:
         with maestro.connect(app.address, component="consumer") as other:
             yield app, other

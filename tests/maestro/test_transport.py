@@ -22,7 +22,7 @@ from maestro.apps import daskarrays
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.streams import on_each_message
-from tests.maestro.test_processes import SPAWN, doomed, kill
+from tests.maestro.test_processes import doomed, kill
 from tests.maestro.waiting import in_thread, until
 
 SHAPE = (512, 512, 4)  # 8 MiB
@@ -55,14 +55,6 @@ def pool(workers, **options):
 def app():
     with pool(2) as app:
         yield app
-
-
-@pytest.fixture
-def results():
-    queue = SPAWN.Queue()
-    yield queue
-    queue.close()
-    queue.join_thread()
 
 
 def node_state(app):

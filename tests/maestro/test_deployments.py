@@ -92,15 +92,20 @@ def deployment(tmp_path, preload_scheduler, preload_worker, by=lambda address: a
             yield address
 
 
-@pytest.mark.parametrize(("scheduler", "worker"), [(True, True), (True, False), (False, False)])
-def test_command_line_deployments(tmp_path, scheduler, worker):
-    with deployment(tmp_path, scheduler, worker) as address:
-        if scheduler:  # a preloaded manager knows its nodes before any app comes
-            with Client(address, set_as_default=False) as client:
-                until(lambda: len(client.run_on_scheduler(_nodes)) == 2)
-                frozen, ready = client.run_on_scheduler(_settled)
-                assert frozen > 10_000, "collections leave alone what is there from the start"
-                assert ready, "the first selector is read without loading anything"
+def check_preloaded(address):
+    """A preloaded manager knows its nodes before any app comes."""
+    with Client(address, set_as_default=False) as client:
+        until(lambda: len(client.run_on_scheduler(_nodes)) == 2)
+        frozen, ready = client.run_on_scheduler(_settled)
+        assert frozen > 10_000, "collections leave alone what is there from the start"
+        assert ready, "the first selector is read without loading anything"
+
+
+@pytest.mark.parametrize("scheduler", [True, False])
+def test_command_line_deployments(tmp_path, scheduler):
+    with deployment(tmp_path, scheduler, False) as address:
+        if scheduler:
+            check_preloaded(address)
         assert len({transfer.node for transfer in exchange(address).transfers}) == 2
 
 
@@ -153,10 +158,14 @@ class Counter:
 
 
 def test_no_array_byte_goes_through_the_scheduler(tmp_path):
-    """All of the scheduler's traffic, with apps and workers alike, is counted on its way."""
+    """All of the scheduler's traffic, with apps and workers alike, is counted on its way.
+
+    Scheduler and workers have loaded the plugins beforehand.
+    """
     counter = Counter()
     try:
         with deployment(tmp_path, True, True, counter.relay) as address:
+            check_preloaded(address)
             exchange(address)  # set-up and heartbeats are not what is measured
             before = counter.bytes
             report = exchange(address)
@@ -167,6 +176,7 @@ def test_no_array_byte_goes_through_the_scheduler(tmp_path):
     finally:
         counter.close()
     assert report.bytes == ARRAY.nbytes
+    assert len({transfer.node for transfer in report.transfers}) == 2
     # An offer and a demand are some dozen calls and two clients' greetings: no more for 8 MiB.
     assert control < 200_000
     assert tasks < 400_000  # and some dozen tasks

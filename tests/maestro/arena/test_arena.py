@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 from maestro.arena import Arena, Mappings, Recycler, is_same_host, places, reap
 from maestro.arena import arena as module
 from maestro.arena.mappings import resident
+from tests.maestro.forking import FORKSERVER
 
 KIB = 1 << 10
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -156,8 +155,8 @@ def _die(parent, pool, sizes, found):
 
 
 def left_by_a_killed_node(parent, pool, sizes):
-    found = SPAWN.Queue()
-    node = SPAWN.Process(target=_die, args=(parent, pool, sizes, found))
+    found = FORKSERVER.Queue()
+    node = FORKSERVER.Process(target=_die, args=(parent, pool, sizes, found))
     node.start()
     directory = found.get(timeout=60)
     node.join(60)

@@ -17,15 +17,20 @@ shapes = st.lists(st.integers(0, 12), min_size=0, max_size=4).map(tuple)
 
 
 @cache
-def kinds(extent, ranks):
-    cuts = st.lists(st.integers(0, extent), min_size=ranks - 1, max_size=ranks - 1)
-    return st.one_of(
-        st.just(Block()),
-        st.integers(1, 9).map(BlockCyclic),
-        st.just(Cyclic()),
-        cuts.map(lambda cuts: Irregular([0, *sorted(cuts), extent])),
-        st.just(Replicated()),
-    )
+@st.composite
+def kinds(draw, extent, ranks):
+    match draw(st.sampled_from(["block", "block-cyclic", "cyclic", "irregular", "replicated"])):
+        case "block":
+            return Block()
+        case "block-cyclic":
+            return BlockCyclic(draw(st.integers(1, 9)))
+        case "cyclic":
+            return Cyclic()
+        case "irregular":
+            cuts = draw(st.lists(st.integers(0, extent), min_size=ranks - 1, max_size=ranks - 1))
+            return Irregular([0, *sorted(cuts), extent])
+        case _:
+            return Replicated()
 
 
 @cache

@@ -31,11 +31,12 @@ def archive(
     count: int | None,
     seconds: float | None,
 ) -> None:
-    """Save what SELECTOR matches, now or later, to STORE: a Zarr store, before it leaves the pool.
+    """Save to STORE what SELECTOR matches, before it leaves the pool.
 
-    STORE is a path, or an URL such as s3://bucket/prefix. An empty SELECTOR matches all. Until
-    ctrl-C or SIGTERM, or as long as told: then what is held is saved to its end. Names in the store
-    are printed as they are saved; it fails if some could not be, or if there was none.
+    What is there, and what is still to come. STORE is a Zarr store: a path, or an URL such as
+    s3://bucket/prefix. An empty SELECTOR matches all. Until ctrl-C or SIGTERM, or as long as told:
+    then what is held is saved to its end. Names in the store are printed as they are saved; it
+    fails if some could not be, or if there was none.
     """
     from maestro.programs.archiver import Archiver
     from maestro.programs.listing import NothingError

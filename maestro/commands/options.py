@@ -78,8 +78,19 @@ def in_pool(component: str) -> Callable[[C], C]:
             metavar="ADDRESS|FILE",
             help="The pool's address, or its contact file; see `maestro --help`.",
         )
-        @click.option("--workflow", envvar="MSTRO_WORKFLOW_NAME", default="default")
-        @click.option("--component", envvar="MSTRO_COMPONENT_NAME", default=component)
+        @click.option(
+            "--workflow",
+            envvar="MSTRO_WORKFLOW_NAME",
+            default="default",
+            help="What this is part of, as listings of the pool say.",
+        )
+        @click.option(
+            "--component",
+            envvar="MSTRO_COMPONENT_NAME",
+            default=component,
+            show_default=True,
+            help="What it is called there.",
+        )
         @functools.wraps(command)
         def told(*args: Any, pool: str, workflow: str, component: str, **options: Any) -> Any:
             return command(Contact(pool, workflow, component), *args, **options)
@@ -92,7 +103,8 @@ def in_pool(component: str) -> Callable[[C], C]:
 def form(terminal: str, pipe: str, *others: str) -> Callable[[C], C]:
     """Let a command be told in which form to say things, on a terminal and elsewhere by default."""
     forms = dict.fromkeys(["auto", terminal, pipe, *others])
-    usual = "" if terminal == pipe else f"By default {terminal} on a terminal, {pipe} elsewhere."
+    elsewhere = "" if terminal == pipe else f" on a terminal, {pipe} elsewhere"
+    usual = f"By default {terminal}{elsewhere}."
     return click.option("--format", "form", type=click.Choice([*forms]), default="auto", help=usual)
 
 

@@ -31,7 +31,7 @@ def stage(
     in_place: bool,
     seconds: float | None,
 ) -> None:
-    """Offer what STORE holds, or those NAMES of it, as it was before it was stored.
+    """Offer what STORE holds, or those NAMES of it, as it was.
 
     STORE is a path, or an URL such as s3://bucket/prefix, of a Zarr store; or a file that xarray
     reads, NetCDF or GRIB, where that is installed. Names are printed as they are offered. It stays

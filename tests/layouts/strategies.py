@@ -15,11 +15,13 @@ shapes = st.lists(st.integers(0, 12), min_size=0, max_size=4).map(tuple)
 # Strategies are made once for each of their arguments: to make them, and for Hypothesis to look at
 # them, took half of the time of the tests that draw from them.
 
+KINDS = st.sampled_from(["block", "block-cyclic", "cyclic", "irregular", "replicated"])
+
 
 @cache
 @st.composite
 def kinds(draw, extent, ranks):
-    match draw(st.sampled_from(["block", "block-cyclic", "cyclic", "irregular", "replicated"])):
+    match draw(KINDS):
         case "block":
             return Block()
         case "block-cyclic":

@@ -19,7 +19,8 @@ pdgemr2d           ScaLAPACK's, where it is installed: 4 MPI processes, each wit
 
 Pool and rechunk have clusters of their own, both with Dask's profiler off and its monitors slowed.
 Every contender runs once before anything counts, and what it gives is compared with what it must
-be. Then all take turns, in another order in each round. Shown are the median and the extremes over
+be. Then all take turns, in another order in each round, each running twice: the second run counts,
+so that what others have left in the caches does not. Shown are the median and the extremes over
 the rounds; GB/s counts bytes read plus bytes written; ratios are medians of the rounds' ratios:
 "limit" is the share of what copyto reaches with one thread, the others say how many times as fast
 as that peer. Below that stand the bars: the share of another's time that the demand may take, and
@@ -254,16 +255,16 @@ class Contender:
     seconds: list[float] = field(default_factory=list)
     failure: str = ""
 
-    def turn(self, warmup: bool = False) -> None:
+    def turn(self, counts: bool = True, check: bool = False) -> None:
         """Run once, unless it has failed before."""
         if self.failure:
             return
         try:
             seconds = self.run()
-            if warmup:
-                self.check()
-            else:
+            if counts:
                 self.seconds.append(seconds)
+            if check:
+                self.check()
         except ArithmeticError:
             raise  # a wrong result is no result
         except Exception as error:
@@ -433,10 +434,12 @@ def race(case: Case, venue: Venue, repeat: int) -> None:
     others = peers(stage)
     contenders += others
     for contender in contenders:
-        contender.turn(warmup=True)
+        contender.turn(counts=False, check=True)
     for number in range(repeat):
-        # In another order each time: who comes next finds memory as the one before has left it.
+        # In another order each time. Who comes next finds memory and caches as the one before has
+        # left them, so the first run of each turn does not count.
         for contender in Random(number).sample(contenders, len(contenders)):
+            contender.turn(counts=False)
             contender.turn()
     head = ["what", "median ms", "min - max", "GB/s", "limit"]
     head += [f"x {peer.name.removeprefix('rechunk, ')}" for peer in others]

@@ -68,14 +68,12 @@ def lies_at(shape, order):
     n = len(shape)
     grid = [-(-extent // tile) for extent, tile in zip(shape, order.tiles, strict=True)]
     between, within = slowest_first(order.outer, n), slowest_first(order.inner, n)
+    index = np.indices(shape)
     places = np.zeros(shape, int)
-    for index in np.ndindex(*shape):
-        place = 0
-        for axis in between:
-            place = place * grid[axis] + index[axis] // order.tiles[axis]
-        for axis in within:
-            place = place * order.tiles[axis] + index[axis] % order.tiles[axis]
-        places[index] = place
+    for axis in between:
+        places = places * grid[axis] + index[axis] // order.tiles[axis]
+    for axis in within:
+        places = places * order.tiles[axis] + index[axis] % order.tiles[axis]
     return places, int(np.prod(grid, dtype=int) * np.prod(order.tiles, dtype=int))
 
 
@@ -89,10 +87,12 @@ def memory_size(distribution: Distribution, rank: int):
 
 def matrix(source: Distribution, target: Distribution):
     """Elements that each source rank has which each target rank wants, replicas counted in full."""
-    array = labels(source.shape)
+    return (holders(source) @ holders(target).T).astype(int)
+
+
+def holders(distribution: Distribution):
+    """Whether each rank has each element: 1 or 0, in a row of all elements for each rank."""
+    array = labels(distribution.shape)
     return np.array(
-        [
-            [np.intersect1d(s, t).size for t in scatter(target, array)]
-            for s in scatter(source, array)
-        ]
+        [np.isin(array, part).ravel() for part in scatter(distribution, array)], dtype=float
     )

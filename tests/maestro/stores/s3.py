@@ -7,6 +7,8 @@ import urllib.request
 from contextlib import contextmanager
 from uuid import uuid4
 
+import dask
+
 
 @contextmanager
 def s3_server():
@@ -29,7 +31,8 @@ def s3_server():
     try:
         request = urllib.request.Request(f"{endpoint}/{bucket}", method="PUT")
         urllib.request.urlopen(request).close()
-        yield f"s3://{bucket}"
+        with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):
+            yield f"s3://{bucket}"  # who is forked has not this environment
     finally:
         server.stop()
         for key, value in before.items():

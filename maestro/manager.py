@@ -57,13 +57,18 @@ class ManagerPlugin(SchedulerPlugin):
     _manager: Manager | None = None  # where this plugin made it
 
     async def start(self, scheduler: Scheduler) -> None:
-        manager = scheduler.extensions.get("maestro")
+        manager, before = scheduler.extensions.get("maestro"), set(scheduler.workers)
         if manager is None:
             manager = scheduler.extensions["maestro"] = self._manager = Manager(scheduler)
-            for worker in list(scheduler.workers):
+            for worker in before:
                 manager.enlist_soon(worker)
             await asyncio.to_thread(Selector, _ANY)
         await manager.ready()
+        if self._manager is not None:  # of who came or went meanwhile Dask has told no plugin
+            for worker in scheduler.workers.keys() - before:
+                manager.enlist_soon(worker)
+            for worker in before - scheduler.workers.keys():
+                manager.carry_out(m.NodeLost(worker))
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         scheduler.extensions["maestro"].enlist_soon(worker)

@@ -19,7 +19,7 @@ from distributed.security import Security
 
 import maestro
 from layouts import Block, Distribution
-from maestro.manager import ManagerPlugin
+from maestro.manager import Manager, ManagerPlugin
 from maestro.programs.deployment import manager, serve_nodes
 from tests.maestro.conftest import check
 from tests.maestro.waiting import until
@@ -221,6 +221,24 @@ def test_workers_that_arrive_late_become_nodes():
             until(lambda: len(app.pool.nodes) == 2)
             app.offer("x", ROWS.split(ARRAY), ROWS)
             assert len(set(app.pool["x"].nodes)) == 2
+
+
+def test_workers_that_come_and_go_while_the_manager_starts(monkeypatch):
+    ready = Manager.ready
+
+    async def while_others_come_and_go(manager):
+        await ready(manager)
+        await manager.scheduler.remove_worker(first, stimulus_id="test")
+        cluster.scale(2)
+        while not manager.scheduler.workers.keys() - {first}:
+            await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(Manager, "ready", while_others_come_and_go)
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=FREE) as cluster:
+        (first,) = cluster.scheduler.workers
+        with maestro.connect(cluster) as app:
+            until(lambda: first not in app.pool.nodes and app.pool.nodes)
+            assert np.array_equal(app.demand(app.offer("x", ARRAY).name), ARRAY)
 
 
 def test_a_worker_that_goes_takes_its_parts_with_it():

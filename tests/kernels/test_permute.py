@@ -52,6 +52,33 @@ def test_a_permutation_is_numpys(data, dtype):
     np.testing.assert_array_equal(elements(out.array), elements(expected))
 
 
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["u1", "u2", "f4", "f8", "c16"]),
+    st.integers(1, 700),
+    st.integers(1, 150),
+    st.integers(0, 127),
+    st.integers(0, 3),
+)
+def test_rows_a_power_of_two_apart(dtype, rows, columns, start, shift):
+    """Such rows come by way of the rack, where they are long enough; the target has guards."""
+    itemsize = np.dtype(dtype).itemsize
+    columns = max(columns, 256 // itemsize)
+    pitch = -(-columns * itemsize // 2048) * 2048
+    memory = np.random.default_rng(rows).integers(0, 256, rows * pitch + 256, np.uint8)
+    source = np.ndarray((rows, columns), dtype, memory.data, start, (pitch, itemsize))
+    lead = (rows + shift) * itemsize
+    around = np.full(columns * lead + 512, 7, np.uint8)
+    begin = 128 + start // 2
+    target = np.ndarray((columns, rows), dtype, around.data, begin, (lead, itemsize))
+    untouched = np.ones(around.size, bool)
+    np.ndarray((columns, rows * itemsize), bool, untouched.data, begin, (lead, 1))[...] = False
+    with by_the_kernel(True):
+        permute(source, (1, 0), out=target)
+    assert target.tobytes() == source.T.tobytes()
+    assert (around[untouched] == 7).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
 @pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1)])
 def test_cyclic_permutations_of_three_axes_to_the_byte(axes, threads):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import maestro
 from maestro.commands import maestro as command
@@ -118,10 +119,10 @@ def test_contact_files_of_other_origin(tmp_path):
 
 @pytest.mark.parametrize("pool", ["carrier-pigeon://here:1", "nowhere", "tcp://"])
 def test_what_is_no_pool(pool):
-    status, out, err = Process("ls", "--pool", pool).end()
-    assert (status, out) == (1, "")
-    assert err.startswith("Error: pool: ")
-    assert err.count("\n") == 1
+    done = CliRunner().invoke(command, ["ls", "--pool", pool])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: pool: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [["pool"], ["manager"]])

@@ -36,4 +36,5 @@ async def off_loop(small: bool, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait({running})
+        running.exception()  # nobody asks what became of it any more
         raise

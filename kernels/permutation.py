@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from operator import index
 
 import numpy as np
@@ -54,9 +53,12 @@ def permute(
     """
     source = np.asarray(src)
     if out is None and threads is None and type(axes) is tuple and moving.is_small(source):
-        with suppress(ValueError):  # what is wrong with the axes is said below
+        try:
             if len(axes) == source.ndim:
                 return source.transpose(axes).copy()
+        except ValueError:
+            normal_axes(axes, source.ndim)  # says what is wrong with them
+            raise
     check_dtype(source.dtype, "src")
     view = source.transpose(normal_axes(axes, source.ndim))
     if out is None:

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
-from time import perf_counter
-from typing import Any
+from time import perf_counter, thread_time
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
@@ -33,6 +33,25 @@ QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
 }
+
+
+class Block(NamedTuple):
+    """How long an event loop did not come round, at most, in seconds.
+
+    Attributes
+    ----------
+    seconds : float
+        By the clock, so with the time that its thread waited for a core.
+    at_work : float
+        Of a core's time: the longest that it was at work itself.
+    """
+
+    seconds: float
+    at_work: float
+
+    def cells(self) -> list[str]:
+        """As in the tables."""
+        return [f"{self.seconds * 1e3:.1f} ms", f"{self.at_work * 1e3:.1f} at work"]
 
 
 class Pool:
@@ -58,10 +77,10 @@ class Pool:
         """An asynchronous app that makes many calls at a time: see `_Pipelining`."""
         return self._start(1, _be_pipelining, self.address)
 
-    def longest_block(self) -> float:
-        """The longest time, in seconds, that the manager's loop did nothing else, since asked."""
-        ((seconds),) = self._manager.each("longest_block")[1]
-        return float(seconds)
+    def longest_block(self) -> Block:
+        """The longest time that the manager's loop did nothing else, since asked."""
+        (seconds,) = self._manager.each("longest_block")[1]
+        return Block(*seconds)
 
 
 class _Manager:
@@ -69,20 +88,22 @@ class _Manager:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, scheduler: Scheduler) -> None:
         self._loop, self._scheduler = loop, scheduler
-        self._longest = 0.0
+        self._longest = self._at_work = 0.0
         asyncio.run_coroutine_threadsafe(self._beat(), loop)
 
     async def _beat(self) -> None:
         while True:
-            before = perf_counter()
+            before, worked = perf_counter(), thread_time()
             await asyncio.sleep(0.001)
             self._longest = max(self._longest, perf_counter() - before - 0.001)
+            self._at_work = max(self._at_work, thread_time() - worked)
 
     def address(self) -> str:
         return str(self._scheduler.address)
 
-    def longest_block(self) -> float:
-        longest, self._longest = self._longest, 0.0
+    def longest_block(self) -> tuple[float, float]:
+        longest = self._longest, self._at_work
+        self._longest = self._at_work = 0.0
         return longest
 
 

@@ -153,9 +153,10 @@ class _Rank:
         """Bytes of memory that the demand takes at most, beside the part and what was mapped."""
         self.app._link.ways.memory.clear()  # what the last part has left behind
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = _status("VmRSS")
+        before, mapped = _status("VmRSS"), _status("RssShmem")
         self.part = self.cdo.demand(timeout=PATIENCE)
-        return _status("VmHWM") - before - self.part.nbytes
+        mapped = max(0, _status("RssShmem") - mapped)  # parts of the nodes that it had not seen
+        return _status("VmHWM") - before - mapped - self.part.nbytes
 
     def check(self) -> None:
         numbering.check(self.distribution, self.rank, self.part)

@@ -218,8 +218,8 @@ async def scatter_parts(
 
     async def put(worker: str) -> dict[Any, Future]:
         data = {keys[rank]: parts[rank] for rank, at in by_rank.items() if at == worker}
-        put = client.scatter(data, workers=[worker], direct=True)
-        return cast(dict[Any, Future], await cast(Any, put))
+        scattering = client.scatter(data, workers=[worker], direct=True)
+        return cast(dict[Any, Future], await cast(Any, scattering))
 
     putting = asyncio.gather(*map(put, sorted(set(by_rank.values()))))
     found = ChainMap(*await heeded(client, source.name, putting, ways, by_rank))

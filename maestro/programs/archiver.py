@@ -341,9 +341,7 @@ class Archiver(Scope):
             if partly:  # other ranks may still be on their way
                 await self._link.call("require", first=seal, handle=held.handle)
             else:
-                held.found = await self._link.call(
-                    "demand", timeout=0, first=seal, handle=held.handle, along=False, waited=0.0
-                )
+                held.found = await held.cdo._ask(0, seal, along=False)
             if held.found is not None and held.found["version"] != version:
                 raise PoolTimeoutError(f"CDO {held.name!r}: version {version} is not there")
         except PoolTimeoutError:
@@ -406,9 +404,7 @@ class Archiver(Scope):
 
         They are not waited for by an archiver that closes.
         """
-        found = asyncio.ensure_future(
-            self._link.call("demand", handle=held.handle, along=False, waited=0.0)
-        )
+        found = asyncio.ensure_future(held.cdo._ask(along=False))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({found, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -424,9 +420,7 @@ class Archiver(Scope):
     async def _still_there(self, version: int, held: Held) -> bool:
         """Whether a CDO that could not be read can be read again."""
         try:
-            held.found = await self._link.call(
-                "demand", timeout=0, handle=held.handle, along=False, waited=0.0
-            )
+            held.found = await held.cdo._ask(0, along=False)
         except (DataLostError, PoolTimeoutError):
             return False
         return bool(held.found is not None and held.found["version"] == version)

@@ -26,7 +26,7 @@ from tests.layouts.strategies import kinds, pairs
 DTYPES = ["u1", "<i2", ">f4", "f8", "c16", [("a", "u1"), ("b", ">f8")], "S3", "M8[ns]"]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(pairs())
 def test_execute_gives_the_targets_own_scatter(pair):
     source, target = pair

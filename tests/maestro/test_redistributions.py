@@ -22,7 +22,7 @@ from tests.maestro.conftest import check
 from tests.maestro.test_onhost import pool
 from tests.maestro.waiting import in_thread, until
 
-ROUNDS = int(os.environ.get("MAESTRO_TEST_KILLS", "10"))
+ROUNDS = int(os.environ.get("MAESTRO_TEST_KILLS", "20"))
 NODES = 4
 MOMENTS = 0.25  # seconds from the beginning, or after the offer, within which the node is killed
 MAP_FROM = 16 << 10

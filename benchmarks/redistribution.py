@@ -20,11 +20,13 @@ pdgemr2d           ScaLAPACK's, where it is installed: 4 MPI processes, each wit
 Pool and rechunk have clusters of their own, both with Dask's profiler off and its monitors slowed.
 Every contender runs once before anything counts, and what it gives is compared with what it must
 be. Then all take turns, in another order in each round, each running twice: the second run counts,
-so that what others have left in the caches does not. Shown are the median and the extremes over
-the rounds; GB/s counts bytes read plus bytes written; ratios are medians of the rounds' ratios:
-"limit" is the share of what copyto reaches with one thread, the others say how many times as fast
-as that peer. Below that stand the bars: the share of another's time that the demand may take, and
-the memory that a rank may take beside its part: the configured buffers and a tenth.
+so that what others have left in the caches does not. All of them hold 14 times the array at once;
+with --apart copies, moves, pool and peers come one after the other, and 5 times is enough. Shown
+are the median and the extremes over the rounds; GB/s counts bytes read plus bytes written; ratios
+are medians of the rounds' ratios: "limit" is the share of what copyto reaches with one thread, the
+others say how many times as fast as that peer. Below that stand the bars: the share of another's
+time that the demand may take, and the memory that a rank may take beside its part: the configured
+buffers and a tenth.
 """
 
 from __future__ import annotations
@@ -56,9 +58,12 @@ from maestro import connect
 from maestro.config import get_bytes
 
 NODES = 4
-#: What all contenders of a case hold at once, in array sizes, and what their processes take.
-COPIES, PROCESSES = 14, 2 << 30
+#: What all contenders of a case hold at once, or those of one team, in array sizes.
+COPIES, COPIES_APART = 14, 5
+#: What the processes of a cluster take, and that of one rank, in bytes.
+CLUSTER, RANK = 1 << 30, 100 << 20
 FAILED = "failed"
+DEMAND = "pool, demand"
 #: Eight idle workers take a fifth of a core from whoever's turn it is; with this, a twentieth.
 QUIET = {
     "distributed.worker.profile.enabled": False,
@@ -113,14 +118,16 @@ def cases(size: int, ranks: int) -> Iterator[Case]:
         ((cut, size), (size, cut)),
     )
     edge = round(size ** (2 / 3))
+    deep = 1 if ranks < 8 else 2
+    grid = ranks // (2 * deep), 2, deep
     before = -(-edge // 4)
     after = next(b for b in range(edge * 19 // 100, 0, -1) if math.gcd(b, before) == 1)
     kinds = [(BlockCyclic(block),) * 3 for block in (before, after)]
     yield Case(
         f"3-D, blocks of {before}³ to blocks of {after}³",
         plan(
-            Distribution((edge,) * 3, (ranks // 2, 2, 1), kinds[0]),
-            Distribution((edge,) * 3, (1, 2, ranks // 2), kinds[1]),
+            Distribution((edge,) * 3, grid, kinds[0]),
+            Distribution((edge,) * 3, grid[::-1], kinds[1]),
         ),
         0.15,
         ((before,) * 3, (after,) * 3),
@@ -180,6 +187,7 @@ class Stage:
     def __init__(self, case: Case, venue: Venue) -> None:
         self.case = case
         self.results: list[Any] = []  # of the last rechunk, by whichever method
+        self.moved: list[tuple[int, int]] = []  # bytes and messages of the last demand, by rank
         self._venue = venue
 
     @property
@@ -247,6 +255,8 @@ class Contender:
         One for each round that counts.
     failure : str
         Why it could not, or nothing.
+    is_peer : bool
+        Whether it is another way than ours.
     """
 
     name: str
@@ -254,6 +264,11 @@ class Contender:
     check: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
     failure: str = ""
+    is_peer: bool = False
+
+    def retire(self) -> None:
+        """Let go of all that it worked on."""
+        del self.run, self.check
 
     def turn(self, counts: bool = True, check: bool = False) -> None:
         """Run once, unless it has failed before."""
@@ -339,18 +354,18 @@ def offering(stage: Stage) -> Contender:
     return Contender("pool, offer", run)
 
 
-def demanding(stage: Stage, offer: Contender, moved: list[tuple[int, int]]) -> Contender:
-    """The consumers' side; notes bytes and messages in `moved`."""
+def demanding(stage: Stage, offer: Contender) -> Contender:
+    """The consumers' side."""
 
     def run() -> float:
         if offer.failure:
             raise RuntimeError("there is nothing to demand")
         _, consumers = stage.ranks
         consumers.each("declare")
-        seconds, moved[:] = consumers.each("demand")
+        seconds, stage.moved = consumers.each("demand")
         return seconds
 
-    return Contender("pool, demand", run, lambda: stage.ranks[1].each("check"))
+    return Contender(DEMAND, run, lambda: stage.ranks[1].each("check"))
 
 
 def rechunking(stage: Stage, method: str, disk: bool) -> Contender:
@@ -384,7 +399,7 @@ def rechunking(stage: Stage, method: str, disk: bool) -> Contender:
             raise ArithmeticError(f"rechunk with {method}: the result is wrong")
 
     where = f", {'disk' if disk else 'memory'}" if method == "p2p" else ""
-    return Contender(f"rechunk, {method}{where}", run, check)
+    return Contender(f"rechunk, {method}{where}", run, check, is_peer=True)
 
 
 def scalapack(stage: Stage, turned: bool) -> Contender:
@@ -396,7 +411,24 @@ def scalapack(stage: Stage, turned: bool) -> Contender:
         return before + ranks.each("redistribute")[0]
 
     name = "pdgemr2d + NumPy" if turned else "pdgemr2d"
-    return Contender(name, run, lambda: stage.scalapack.each("check"))
+    return Contender(name, run, lambda: stage.scalapack.each("check"), is_peer=True)
+
+
+def copies(stage: Stage) -> list[Contender]:
+    """The limits."""
+    return [copying(stage, threads) for threads in sorted({1, usable_cpus()})]
+
+
+def moves(stage: Stage) -> list[Contender]:
+    """The plan in this process."""
+    threads = 1, 2
+    return [moving(stage, n) for n in threads] + [executing(stage, n) for n in threads]
+
+
+def pool(stage: Stage) -> list[Contender]:
+    """The plan between processes."""
+    offer = offering(stage)
+    return [offer, demanding(stage, offer)]
 
 
 def peers(stage: Stage) -> list[Contender]:
@@ -419,20 +451,40 @@ def _threads(number: int) -> str:
     return f"{number} thread{'' if number == 1 else 's'}"
 
 
-def race(case: Case, venue: Venue, repeat: int) -> None:
-    """Let all contenders of a case take turns, and print what they took."""
+#: Who shares what lies in memory: what `--teams` chooses from.
+TEAMS = {"moves": moves, "pool": pool, "peers": peers}
+
+
+def race(case: Case, venue: Venue, options: argparse.Namespace) -> None:
+    """Let the contenders of a case take turns, and print what they took."""
     print(f"\n{case.name}, f8, {in_units(case.nbytes)}")
     print(case.plan.explain(), end="\n\n")
-    moved: list[tuple[int, int]] = []
-    stage = Stage(case, venue)
-    contenders = [copying(stage, threads) for threads in sorted({1, usable_cpus()})]
-    contenders += [moving(stage, threads) for threads in (1, 2)]
-    contenders += [executing(stage, threads) for threads in (1, 2)]
-    offer = offering(stage)
-    demand = demanding(stage, offer, moved)
-    contenders += [offer, demand]
-    others = peers(stage)
-    contenders += others
+    teams = [copies, *(TEAMS[name] for name in options.teams)]
+    contenders: list[Contender] = []
+    notes: list[str] = []
+    for together in [[team] for team in teams] if options.apart else [teams]:
+        with contextlib.ExitStack() as own:
+            stage = Stage(case, Venue(own) if options.apart else venue)
+            running = [contender for team in together for contender in team(stage)]
+            take_turns(running, options.repeat)
+            notes += [brought(stage), peaks(stage)] if stage.moved else []
+            contenders += running
+        for contender in running:
+            contender.retire()
+        del stage
+    others = [each for each in contenders if each.is_peer]
+    head = ["what", "median ms", "min - max", "GB/s", "limit"]
+    head += [f"x {peer.name.removeprefix('rechunk, ')}" for peer in others]
+    print(table(head, (cells(each, case, [contenders[0], *others]) for each in contenders)))
+    for contender in contenders:
+        if contender.failure:
+            print(f"{contender.name}: {contender.failure}")
+    bars(case, contenders, others)
+    print("", *notes, sep="\n")
+
+
+def take_turns(contenders: list[Contender], repeat: int) -> None:
+    """Let each run once, to be checked, then so many times."""
     for contender in contenders:
         contender.turn(counts=False, check=True)
     for number in range(repeat):
@@ -441,33 +493,19 @@ def race(case: Case, venue: Venue, repeat: int) -> None:
         for contender in Random(number).sample(contenders, len(contenders)):
             contender.turn(counts=False)
             contender.turn()
-    head = ["what", "median ms", "min - max", "GB/s", "limit"]
-    head += [f"x {peer.name.removeprefix('rechunk, ')}" for peer in others]
-    print(table(head, (cells(each, case, [contenders[0], *others]) for each in contenders)))
-    for contender in contenders:
-        if contender.failure:
-            print(f"{contender.name}: {contender.failure}")
-    bars(case, contenders, demand, others)
-    if not demand.failure:
-        peaks(stage)
-    if moved:
-        total, messages = (sum(column) for column in zip(*moved, strict=True))
-        print(f"\nThe pool's demands brought {in_units(total)} in {messages} messages.")
 
 
-def bars(
-    case: Case, contenders: list[Contender], demand: Contender, others: list[Contender]
-) -> None:
+def bars(case: Case, contenders: list[Contender], others: list[Contender]) -> None:
     """What the demand is to reach, and whether it does."""
-    rows = []
+    demand = next((each for each in contenders if each.name == DEMAND and not each.failure), None)
+    if demand is None:
+        return
     copy = contenders[1 if usable_cpus() > 1 else 0]  # one pass per core
-    if not demand.failure:
-        rows.append(_against(demand, copy, 1 / 0.6))
     met = [other for other in others if not other.failure]
     if case.chunks is not None:  # the better of them is what counts
         met = sorted(met, key=lambda other: statistics.median(other.seconds))[:1]
-    if not demand.failure:
-        rows += [_against(demand, other, case.share) for other in met]
+    rows = [_against(demand, copy, 1 / 0.6)]
+    rows += [_against(demand, other, case.share) for other in met]
     print()
     print(table(["demand's time against", "share", "bar", ""], rows))
 
@@ -478,15 +516,21 @@ def _against(demand: Contender, other: Contender, bar: float) -> list[str]:
     return [other.name, f"{share:.2f}", f"<= {bar:.2f}", "" if share <= bar else "not met"]
 
 
-def peaks(stage: Stage) -> None:
+def brought(stage: Stage) -> str:
+    """What the demands moved."""
+    total, messages = (sum(column) for column in zip(*stage.moved, strict=True))
+    return f"The pool's demands brought {in_units(total)} in {messages} messages."
+
+
+def peaks(stage: Stage) -> str:
     """What a demand takes of memory beside the part, in one more run that is not timed."""
     _, consumers = stage.ranks
     consumers.each("declare")
     above = max(consumers.each("demand_in_bounds")[1])
     bar = int(1.1 * get_bytes("transfer.in-flight"))
     verdict = "" if above <= bar else ", not met"
-    print(f"\nA rank's memory beside its part, at most: {in_units(max(above, 0))}", end="")
-    print(f" (bar: {in_units(bar)}{verdict})")
+    found = f"A rank's memory beside its part, at most: {in_units(max(above, 0))}"
+    return f"{found} (bar: {in_units(bar)}{verdict})"
 
 
 def cells(contender: Contender, case: Case, references: list[Contender]) -> list[str]:
@@ -518,12 +562,18 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="rounds that count")
     parser.add_argument("--ranks", type=int, default=NODES, help="in 3-D: 4, or 16, for example")
     parser.add_argument("--only", default="", help="cases whose name has this in it")
+    parser.add_argument("--teams", nargs="+", choices=list(TEAMS), default=list(TEAMS))
+    parser.add_argument(
+        "--apart", action="store_true", help="one team after the other: takes less memory"
+    )
     options = parser.parse_args()
     if options.size < 16 or options.repeat < 1:
         parser.error("expected a --size of at least 16 and a --repeat of at least 1")
-    if options.ranks < 2 or options.ranks % 2:
-        parser.error("expected an even number of --ranks")
-    need, have = COPIES * 8 * options.size**2 + PROCESSES, available_memory()
+    if options.ranks < 2 or options.ranks % (2 if options.ranks < 8 else 4):
+        parser.error("expected --ranks to be 2, 4, 6, or a multiple of 4")
+    times, clusters = (COPIES_APART, 1) if options.apart else (COPIES, 2)
+    need = times * 8 * options.size**2 + clusters * CLUSTER + 2 * options.ranks * RANK
+    have = available_memory()
     if need > have:
         parser.error(
             f"--size {options.size} needs {in_units(need)} of memory, {in_units(have)} are free"
@@ -534,7 +584,7 @@ def main() -> None:
         venue = Venue(stack)
         for case in cases(options.size, options.ranks):
             if options.only in case.name:
-                race(case, venue, options.repeat)
+                race(case, venue, options)
 
 
 if __name__ == "__main__":

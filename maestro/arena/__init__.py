@@ -14,14 +14,16 @@ from maestro.arena.arena import Arena
 from maestro.arena.mappings import Mappings
 from maestro.arena.places import default_parent, is_same_host, reap
 from maestro.arena.recycler import Recycler
-from maestro.arena.segments import Segment
+from maestro.arena.segments import Segment, Use, link_of
 
 __all__ = [
     "Arena",
     "Mappings",
     "Recycler",
     "Segment",
+    "Use",
     "default_parent",
     "is_same_host",
+    "link_of",
     "reap",
 ]

@@ -16,7 +16,7 @@ from threading import Lock as ThreadLock
 
 from maestro.arena import places
 from maestro.arena.recycler import fits
-from maestro.arena.segments import CLEAR, HEADER, Segment
+from maestro.arena.segments import CLEAR, HEADER, Segment, link_of
 
 __all__ = ["Arena"]
 
@@ -34,6 +34,8 @@ class Arena:
         Bytes that segments in use and segments kept may take together; in use they may take more.
     keep : bool
         Whether segments that are not in use are kept. In memory that saves touching them again.
+    linked : bool
+        Whether programs find parts by links of their names, without a word to the node.
 
     Attributes
     ----------
@@ -56,14 +58,16 @@ class Arena:
     >>> arena.close()
     """
 
-    def __init__(self, parent: Path, pool: str, limit: int, keep: bool = True) -> None:
+    def __init__(
+        self, parent: Path, pool: str, limit: int, keep: bool = True, linked: bool = False
+    ) -> None:
         self.limit = limit
         self.used = 0
         self.kept = 0
         root, self._share = places.pool_directory(parent, pool)
         directory, self._own, self.token = places.node_directory(root)
         self.directory = str(directory)
-        self._keep = keep
+        self._keep, self._linked = keep, linked
         self._adopted: list[tuple[Path, places.Lock]] = []
         self._names = itertools.count()
         self._generations = itertools.count(1)
@@ -89,7 +93,8 @@ class Arena:
         """The same segment in another use."""
         with self._lock:
             generation = next(self._generations)
-        return replace(
+            self._unlink(segment)
+        used = replace(
             segment,
             generation=generation,
             version=version,
@@ -97,12 +102,16 @@ class Arena:
             nbytes=nbytes,
             filled=filled,
         ).stamp()
+        with self._lock:
+            self._link(used)
+        return used
 
     def release(self, segment: Segment) -> None:
         """Take back a segment that nobody writes to any more; readers see that it is gone."""
         segment = replace(segment, lent=False)
         with self._lock:
             self.used -= segment.capacity
+            self._unlink(segment)
             if self._keep and self._make_room(segment.capacity):
                 self._free.setdefault(segment.capacity, []).append(segment.cleared())
                 self.kept += segment.capacity
@@ -113,6 +122,7 @@ class Arena:
         """Let go of a segment that somebody may still write to: nobody else gets it ever."""
         with self._lock:
             self.used -= segment.capacity
+            self._unlink(segment)
         with suppress(FileNotFoundError):
             os.unlink(segment.path)
 
@@ -176,6 +186,24 @@ class Arena:
             lock.release()
         self._share.release()
         places.reap(Path(self.directory).parent.parent)
+
+    def _link(self, segment: Segment) -> None:
+        """Let a part be found; what cannot be linked to is asked for."""
+        if self._linked:
+            link = link_of(self.directory, segment.version, segment.rank)
+            with suppress(OSError):
+                try:
+                    os.symlink(segment.path, link)
+                except FileExistsError:  # another try to offer the same
+                    os.unlink(link)
+                    os.symlink(segment.path, link)
+
+    def _unlink(self, segment: Segment) -> None:
+        if self._linked and segment.generation:
+            link = link_of(self.directory, segment.version, segment.rank)
+            with suppress(OSError):
+                if os.readlink(link) == segment.path:  # not of a later try
+                    os.unlink(link)
 
     def _kept_segment(self, nbytes: int) -> Segment | None:
         capacity = min((size for size in self._free if fits(size, nbytes)), default=None)

@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from maestro.arena.segments import HEADER, mark_filled, read_header
+from maestro.arena.segments import HEADER, Use, mark_filled, read_use
 
 __all__ = ["Mappings", "resident"]
 
@@ -83,9 +83,9 @@ class Mappings:
             raise OSError(f"{path}: it holds {len(memory) - HEADER} bytes, expected {nbytes}")
         return np.frombuffer(memory, np.uint8, nbytes, HEADER)
 
-    def generation(self, path: str) -> int:
-        """The use of a segment that its header speaks of now; 0 if it is in none."""
-        return read_header(memoryview(self._map(path)))[0]
+    def use(self, path: str) -> Use:
+        """What the header of a segment says now."""
+        return read_use(memoryview(self._map(path)))
 
     def mark_filled(self, path: str) -> None:
         """Say that a segment's part is there; whoever has written it does."""

@@ -6,17 +6,27 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-__all__ = ["CLEAR", "HEADER", "Segment", "mark_filled", "read_header"]
+__all__ = ["CLEAR", "HEADER", "Segment", "Use", "link_of", "mark_filled", "read_use"]
 
 #: Bytes before those of the part; a page, so that the part begins on one.
 HEADER = mmap.PAGESIZE
 
-#: Generation, version, rank and bytes of the part; whether it is there; whether a program was lent
-#: the segment.
+#: What `Use` says, and whether a program was lent the segment.
 _FIELDS = struct.Struct("<6q")
 _FILLED = struct.Struct("<q")
 _FILLED_AT = 4 * 8
+
+
+class Use(NamedTuple):
+    """What a segment's header says: see `Segment`."""
+
+    generation: int
+    version: int
+    rank: int
+    nbytes: int
+    filled: bool
 
 
 @dataclass(frozen=True)
@@ -86,10 +96,15 @@ class Segment:
 CLEAR = bytes(_FIELDS.size)
 
 
-def read_header(memory: bytes | memoryview) -> tuple[int, int, int, int]:
-    """Generation, version, rank and bytes, as they stand in the first bytes of a segment."""
-    generation, version, rank, nbytes, _, _ = _FIELDS.unpack_from(memory)
-    return generation, version, rank, nbytes
+def read_use(memory: bytes | memoryview) -> Use:
+    """What stands in the first bytes of a segment."""
+    generation, version, rank, nbytes, filled, _ = _FIELDS.unpack_from(memory)
+    return Use(generation, version, rank, nbytes, bool(filled))
+
+
+def link_of(directory: str, version: int, rank: int) -> str:
+    """The link by which a part's segment is found in the directory of its node."""
+    return os.path.join(directory, f"part-{version}-{rank}")
 
 
 def mark_filled(memory: memoryview) -> None:

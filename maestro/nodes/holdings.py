@@ -132,14 +132,14 @@ class Holdings:
         self._lock = Lock()  # of all that threads change: a part may be spilled at any moment
         self._spilling = Lock()
 
-    def where(self, version: int, ranks: Iterable[int]) -> dict[int, tuple[str, int, int]]:
-        """Path, bytes and generation of those parts that can be mapped, by rank."""
+    def where(self, version: int, ranks: Iterable[int]) -> dict[int, str]:
+        """The segments of those parts that can be mapped, by rank."""
         found = {}
         for rank in ranks:
             part = self.parts.get((version, rank))
             if part is not None and isinstance(part.home, Segment):
                 self._touch((version, rank))
-                found[rank] = (part.home.path, part.nbytes, part.home.generation)
+                found[rank] = part.home.path
         return found
 
     @contextmanager

@@ -176,8 +176,10 @@ class Node:
         Say how many bytes this one may hold, and where parts are that outlive it.
         """
         if not hasattr(self, "holdings"):
-            arena = Arena(arena_parent(), pool, self.limit)
             spill, lodger = self._spill(pool), self._lodger(pool)
+            # Where parts may go elsewhere, those that programs ask for stay longest.
+            linked = spill is None and lodger is None
+            arena = Arena(arena_parent(), pool, self.limit, linked=linked)
             clear_away()  # now that a dead node of this pool need not fear for what it has left
             self.holdings = Holdings(arena, get_bytes("transfer.map-from"), spill, lodger)
             self.limit += sum(place.limit for place in (spill, lodger) if place is not None)
@@ -287,7 +289,7 @@ class Node:
 
         return take()
 
-    def where(self, version: int, ranks: Sequence[int]) -> dict[int, tuple[str, int, int]]:
+    def where(self, version: int, ranks: Sequence[int]) -> dict[int, str]:
         """Say where a program of this host can map parts."""
         return self.holdings.where(version, ranks)
 

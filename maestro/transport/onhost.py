@@ -1,18 +1,22 @@
 """Array bytes between a program and the nodes of its own host: one pass, and no message.
 
 An offered part is copied straight into a segment of the node's arena, a demanded one is put
-together straight out of segments. What the node is asked is where they are.
+together straight out of segments. Where these are, links in the node's directory say, of the
+names of the parts; the node is only asked for those that have none. That four ranks asked four
+nodes took a tenth of the time of moving 512 MiB.
 
 A segment that is read may go at any time, for its CDO's requirement is what holds it, and that ends
-if the manager takes the program for dead. So what was read is looked at again afterwards: the
-number of a segment's use in its header tells.
+if the manager takes the program for dead. So what was read is looked at again afterwards: a
+segment's header says what use it is in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -23,7 +27,7 @@ from numpy.typing import NDArray
 import kernels
 from layouts import Distribution, Plan
 from layouts.tiled import AnyArray, move
-from maestro.arena import Mappings
+from maestro.arena import Mappings, Use, link_of
 from maestro.config import get_bytes
 from maestro.errors import DataLostError
 from maestro.transport.bringing import Delivery
@@ -47,15 +51,15 @@ class Found:
         Whose.
     path : str
         The segment.
-    generation : int
-        The number of its use.
+    use : Use
+        What it was used for when it was found.
     array : ndarray or TiledArray
         The part, mapped; for as long as the use lasts.
     """
 
     node: str
     path: str
-    generation: int
+    use: Use
     array: AnyArray
 
 
@@ -137,29 +141,28 @@ async def locate(
     ``held`` are the ranks that are looked for, and for each the rank whose part the node has.
     What is wrong with a node that does not answer is found out by whoever talks to it next.
     """
-    try:
-        async with asyncio.timeout(silence):
-            ranks = list(held.values())
-            answer = await ways.nodes.call(node, "where", version=version, ranks=ranks)
-    except OSError:
-        return {}
+    paths, arena = {}, ways.arena(node)
+    for holder in held.values():
+        with suppress(OSError):
+            paths[holder] = os.readlink(link_of(arena, version, holder))
+    if left := [holder for holder in held.values() if holder not in paths]:
+        with suppress(OSError):
+            async with asyncio.timeout(silence):
+                paths |= await ways.nodes.call(node, "where", version=version, ranks=left)
 
     def attach() -> dict[int, Found]:
         found = {}
         for rank, holder in held.items():
-            path, nbytes, generation = answer.get(holder, ("", 0, 0))
-            try:
-                memory = ways.mappings.attach(path, nbytes)
-                there = ways.mappings.generation(path) == generation
-            except OSError:
-                continue
-            if there and nbytes == layout.local_size(rank) * dtype.itemsize:
-                array = as_part(memory, layout.local_shape(rank), dtype, layout.order)
-                found[rank] = Found(node, path, generation, array)
+            size = layout.local_size(rank) * dtype.itemsize
+            with suppress(OSError, KeyError):
+                path = paths[holder]
+                memory, use = ways.mappings.attach(path, size), ways.mappings.use(path)
+                if use.filled and use[1:4] == (version, holder, size):
+                    part = as_part(memory, layout.local_shape(rank), dtype, layout.order)
+                    found[rank] = Found(node, path, use, part)
         return found
 
-    mapped = all(path in ways.mappings for path, _, _ in answer.values())
-    return await off_loop(mapped, attach)
+    return await off_loop(all(path in ways.mappings for path in paths.values()), attach)
 
 
 async def fill(
@@ -218,7 +221,7 @@ async def fill(
 def is_there(mappings: Mappings, part: Found) -> bool:
     """Whether a part is still where it was found: so what was read since then is of it."""
     try:
-        return mappings.generation(part.path) == part.generation
+        return mappings.use(part.path) == part.use
     except OSError:  # the segment is gone, and its mapping was let go
         return False
 

@@ -62,7 +62,7 @@ class Ways:
         self.sharing = Sharing()
         self.memory = Recycler(int(memory_limit * get_number("memory.keep")))
         self.nodes = NodeLines(rpc, lives)
-        self._proven: dict[str, bool] = {}
+        self._arenas: dict[str, str] = {}  # by node, or nothing: it is on another host
         self._lenders: dict[str, Lender] = {}
 
     def empty_part(
@@ -87,8 +87,12 @@ class Ways:
         asked = set(nodes)
         if not get_flag("transfer.same-host"):
             return set()
-        await asyncio.gather(*(self._prove(node) for node in asked - self._proven.keys()))
-        return {node for node in asked if self._proven.get(node)}
+        await asyncio.gather(*(self._prove(node) for node in asked - self._arenas.keys()))
+        return {node for node in asked if self._arenas.get(node)}
+
+    def arena(self, node: str) -> str:
+        """The directory where a node of this host has its parts."""
+        return self._arenas[node]
 
     async def _prove(self, node: str) -> None:
         try:
@@ -96,7 +100,8 @@ class Ways:
                 hello = await self.nodes.call(node, "hello")
         except OSError:  # whoever talks to it next finds out what is wrong with it
             return
-        self._proven[node] = is_same_host(hello["arena"], hello["token"])
+        seen = is_same_host(hello["arena"], hello["token"])
+        self._arenas[node] = hello["arena"] if seen else ""
 
     async def silent(self, nodes: Iterable[str]) -> set[str]:
         """Those of the nodes that say nothing, although they are there."""

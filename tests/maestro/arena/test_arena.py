@@ -61,11 +61,42 @@ def test_who_reads_what_is_gone_can_tell(arena):
     segment = arena.reserve(100 * KIB, 1, 0)
     memory = mappings.attach(segment.path, segment.nbytes)
     memory[...] = 7
-    assert mappings.generation(segment.path) == segment.generation
+    assert mappings.use(segment.path).generation == segment.generation
     arena.release(segment)
-    assert mappings.generation(segment.path) == 0
+    assert mappings.use(segment.path).generation == 0
     arena.reserve(100 * KIB, 2, 0)
-    assert mappings.generation(segment.path) != segment.generation
+    assert mappings.use(segment.path).generation != segment.generation
+
+
+def linked(arena):
+    """What the links in an arena's directory lead to, by version and rank."""
+    return {
+        tuple(map(int, link.name.split("-")[1:])): os.readlink(link)
+        for link in Path(arena.directory).glob("part-*")
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 1)), max_size=30))
+def test_links_lead_to_the_latest_use_of_what_is_in_use(tmp_path_factory, steps):
+    arena = Arena(tmp_path_factory.mktemp("linked"), "pool", 4 * KIB * 4, linked=True)
+    used, lent = [], arena.reserve(4 * KIB, 0, 0, lent=True)
+    for what, version, rank in steps:
+        if what == 0:
+            used.append(arena.reserve(4 * KIB, version, rank))
+        elif what == 1 and used:
+            (arena.release if rank else arena.discard)(used.pop(version % len(used)))
+        elif what == 2:
+            lent = arena.reuse(lent, 4 * KIB, version, rank)
+        by_part = {}
+        for segment in sorted([*used, lent], key=lambda each: each.generation):
+            by_part[segment.version, segment.rank] = segment.path
+        for part, path in linked(arena).items():
+            assert by_part[part] == path
+        latest = max([*used, lent], key=lambda each: each.generation)
+        if what != 1:
+            assert linked(arena)[latest.version, latest.rank] == latest.path
+    arena.close()
 
 
 def test_the_pages_of_what_is_dropped_go_at_once_and_readers_live(arena):
@@ -76,7 +107,7 @@ def test_the_pages_of_what_is_dropped_go_at_once_and_readers_live(arena):
     arena.release(segment)
     arena.reserve(1 << 20, 2, 0)  # there is no room for both
     assert not Path(segment.path).exists()
-    assert mappings.generation(segment.path) == 0
+    assert mappings.use(segment.path).generation == 0
     assert memory.size == 512 * KIB
     assert set(np.unique(memory)) <= {0, 7}  # where the file system makes holes, zeros
 

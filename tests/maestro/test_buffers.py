@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maestro.transport.buffers import SMALLEST, Buffers
+from maestro.transport.buffers import SMALLEST, Buffers, buffer
 
 LIMIT = 1 << 16
 
@@ -93,3 +94,10 @@ def test_what_is_larger_than_the_limit_goes_alone():
         assert len(await asyncio.wait_for(large, 30)) == 100
 
     asyncio.run(main())
+
+
+@given(st.integers(1, 1 << 20))
+def test_a_buffer_begins_far_from_where_pages_and_arrays_do(nbytes):
+    memory = buffer(nbytes)
+    assert len(memory) == nbytes
+    assert memory.ctypes.data % mmap.PAGESIZE == mmap.PAGESIZE // 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import pickle
 import socket
@@ -231,6 +232,45 @@ def test_all_readers_of_a_node_share_its_limit(by):
             for parts in results:
                 same(parts, TARGET, ARRAY)
             assert 4096 <= on.node.buffers.peak <= 10 << 10
+
+    asyncio.run(main())
+
+
+def test_readers_take_turns(monkeypatch):
+    """Where all of them need all that a node may have under way, none waits for another's end."""
+    monkeypatch.setattr(straight, "LEAST", 1)
+    pack, turns = straight.pack, []
+
+    def packed(slabs, arrays, *args):
+        turns.append(id(arrays))
+        pack(slabs, arrays, *args)
+
+    async def main():
+        async with stage(**{**SMALL, "maestro.transfer.in-flight": "4 KiB"}) as on:
+            await offer(on, SOURCE, PARTS)
+            monkeypatch.setattr(straight, "pack", packed)
+            held = await on.node.buffers.take(4096)
+            demands = [asyncio.create_task(demand(on, SOURCE, TARGET)) for _ in range(2)]
+            await until(lambda: len(on.node.buffers._waiting) == 2)
+            on.node.buffers.give(held)
+            for parts in await asyncio.gather(*demands):
+                same(parts, TARGET, ARRAY)
+
+    asyncio.run(main())
+    changes = sum(before != after for before, after in itertools.pairwise(turns))
+    assert changes > len(turns) // 2
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_messages(order, by):
+    """Which have more before their bytes, and go straight or through a stage."""
+
+    async def main():
+        array = np.random.default_rng(2).random((512, 1024))
+        whole, target = Distribution(array.shape), Distribution(array.shape, (2, 1), order=order)
+        async with stage(**{"maestro.transfer.chunk": "1280 KiB"}) as on:
+            await offer(on, source(whole), {0: array})
+            same(await demand(on, source(whole), target), target, array)
 
     asyncio.run(main())
 

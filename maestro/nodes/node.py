@@ -45,7 +45,7 @@ from maestro.nodes.spilling import Spill
 from maestro.stores.staging import read
 from maestro.stores.store import open_store
 from maestro.stores.writing import write
-from maestro.transport import small, straight
+from maestro.transport import delivering, small, straight
 from maestro.transport.bringing import Delivery, Taking
 from maestro.transport.buffers import Buffers, keep_freed_memory
 from maestro.transport.offload import off_loop
@@ -329,7 +329,8 @@ class Node:
             coming = Delivery.from_words(delivery)
             await self._make_room(coming)
             with Arrival(self.holdings, coming) as arrival:
-                await Taking(comm, coming, self.buffers, arrival).serve()
+                taking = delivering.Taking if coming.straight else Taking
+                await taking(comm, coming, self.buffers, arrival).serve()
         except MaestroError as error:
             await comm.write({"error": to_wire(error)})
             await comm.close()

@@ -46,7 +46,9 @@ __all__ = [
     "Run",
     "Taking",
     "bring",
+    "bytes_of",
     "copied",
+    "flat",
     "runs",
 ]
 
@@ -83,7 +85,7 @@ class Delivery:
         Bytes per element.
     ranks : tuple of int
         Whose parts, in this order.
-    chunk, credit, silence
+    chunk, credit, silence, straight
         As in `maestro.transport.pulling.Request`.
     """
 
@@ -94,6 +96,7 @@ class Delivery:
     chunk: int
     credit: int
     silence: float
+    straight: bool = False
 
     @property
     def at_once(self) -> bool:
@@ -137,7 +140,14 @@ class Delivery:
                 raise ValueError(f"got ranks {ranks}, expected some of {distribution}")
             if not 0 < silence < math.inf:
                 raise ValueError(f"got silence {silence}, expected seconds")
-            return cls(distribution=distribution, ranks=ranks, silence=silence, **numbers)
+            straight = bool(words["straight"])
+            return cls(
+                distribution=distribution,
+                ranks=ranks,
+                silence=silence,
+                straight=straight,
+                **numbers,
+            )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"delivery of array bytes: {error!r}") from None
 
@@ -254,18 +264,18 @@ class Taking(NodeEnd):
             raise Missing(missing)
         await self.comm.write({"stored": True})
 
+    def allocate(self) -> None:
+        """Have memory for all parts."""
+        for rank in self._delivery.ranks:
+            self._memory[rank] = self._places.allocate(rank)
+
     async def talk(self) -> None:
         """Grant one message after the other."""
         delivery = self._delivery
         chunk = max(1, min(delivery.chunk, self._buffers.limit))
         sequence, small = runs(delivery, chunk), delivery.small
-
-        def begin() -> list[Run] | None:
-            for rank in delivery.ranks:
-                self._memory[rank] = self._places.allocate(rank)
-            return next(sequence, None)
-
-        ahead = await off_loop(small, begin)
+        await off_loop(small, self.allocate)
+        ahead = await off_loop(small, next, sequence, None)
         if ahead is None:  # parts without elements
             self.say_nothing()
         while ahead is not None:
@@ -281,16 +291,17 @@ class Taking(NodeEnd):
         await off_loop(self._delivery.small, _place, message, frames, self._memory)
 
 
-def _flat(delivery: Delivery, parts: Mapping[int, AnyArray]) -> dict[int, NDArray[np.uint8]]:
+def flat(delivery: Delivery, parts: Mapping[int, AnyArray]) -> dict[int, NDArray[np.uint8]]:
     """The memory of those parts that lie in the order of the distribution, by rank."""
     order = delivery.distribution.order
     return {r: as_bytes(parts[r], order) for r in delivery.ranks if in_order(parts[r], order)}
 
 
-def _bytes_of(
-    run: Run, flat: Mapping[int, NDArray[np.uint8]], parts: Mapping[int, AnyArray]
+def bytes_of(
+    run: Run, lying: Mapping[int, NDArray[np.uint8]], parts: Mapping[int, AnyArray]
 ) -> NDArray[np.uint8]:
-    memory = flat.get(run.rank)
+    """The bytes of a run: as they lie, or a copy."""
+    memory = lying.get(run.rank)
     if memory is None:
         return copied(run, parts[run.rank])
     return memory[run.offset : run.offset + run.nbytes]
@@ -329,16 +340,16 @@ async def bring(comm: Comm, delivery: Delivery, parts: Mapping[int, AnyArray]) -
     OSError
         If the connection breaks, or the node is silent for too long.
     """
-    flat = _flat(delivery, parts)
+    lying = flat(delivery, parts)
     sequence: Iterator[list[Run]] | None = None
 
     def frames(chunk: int) -> list[NDArray[np.uint8]]:
         nonlocal sequence
         if sequence is None:
             sequence = runs(delivery, chunk)
-        return [_bytes_of(run, flat, parts) for run in next(sequence)]
+        return [bytes_of(run, lying, parts) for run in next(sequence)]
 
-    quick = delivery.small and len(flat) == len(delivery.ranks)
+    quick = delivery.small and len(lying) == len(delivery.ranks)
     words = delivery.to_words()
     await comm.write({"op": "maestro_take", "reply": False, "delivery": words})
     while "stored" not in (word := await listen(comm, delivery.silence)):

@@ -17,7 +17,7 @@ from layouts import Plan
 from layouts.tiled import AnyArray
 from maestro.config import get_bytes, get_number, get_seconds
 from maestro.errors import DataLostError, PoolTimeoutError
-from maestro.transport import straight
+from maestro.transport import delivering, straight
 from maestro.transport.asking import NodeLines
 from maestro.transport.bringing import Delivery, bring
 from maestro.transport.calling import Silent, connect
@@ -148,7 +148,10 @@ class Network:
         while True:
             try:
                 async with self._comm(node) as comm:
-                    return await bring(comm, delivery, parts)
+                    large = delivery.nbytes >= straight.LEAST and is_socket(comm)
+                    bare = large and await self.nodes.over_socket(node)
+                    move = delivering.bring if bare else bring
+                    return await move(comm, delivery, parts)
             except Missing as missing:
                 raise self._lost(missing.rank, node, "it was told to drop it") from None
             except OSError as error:

@@ -11,9 +11,8 @@
      |<--------------------------------------|
 
 What is in which message both sides work out as for streams of Dask's messages
-(`maestro.transport.pulling`); the bytes are the same as well. A header says how many follow, and
-how large messages are. With 0, the node only says that it is there; below that, what is wrong
-follows, in words.
+(`maestro.transport.pulling`); the bytes are the same as well. For headers see
+`maestro.transport.headers`.
 
 A thread sends what lies together straight from the source's part, and all else through memory of
 `STAGE` bytes; so does the app's thread into the target's part. It goes on until others wait for
@@ -23,24 +22,22 @@ running far ahead of its reader.
 
 from __future__ import annotations
 
-import asyncio
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import msgpack
 import numpy as np
-from distributed.comm.core import Comm, CommClosedError
+from distributed.comm.core import Comm
 from numpy.typing import NDArray
 
 import kernels
 from layouts import Plan
 from layouts.orders import Order, slowest_first
 from layouts.tiled import AnyArray
-from maestro.errors import MaestroError, ProtocolError, from_wire
+from maestro.errors import MaestroError, ProtocolError
 from maestro.transport import pulling
 from maestro.transport.buffers import buffer
-from maestro.transport.ends import Missing, in_words
+from maestro.transport.ends import Missing
+from maestro.transport.headers import attended, before, header, hear, tell
 from maestro.transport.offload import off_loop
 from maestro.transport.packing import Slab, as_it_is_put, as_it_lies, messages, nbytes, pack, unpack
 from maestro.transport.payload import message_order
@@ -58,21 +55,6 @@ STAGE = 4 << 20
 
 #: Bytes that lie together and are fewer are packed with others all the same.
 APART = 1 << 16
-
-#: Bytes that follow, and bytes of a message at most.
-_HEADER = struct.Struct("<qq")
-
-#: Bytes of no meaning that go between the header and a large message, so that its bytes begin
-#: elsewhere in the system's pages than those of the one before. Where they begin a little nearer to
-#: a page's beginning than in the target's array, or a little farther from it than in the source's,
-#: the processor copies as slowly as `buffer` says (64 MiB between bare sockets: 43 ms, not 25).
-_SPREAD = bytes(2512)
-_LARGE = 1 << 20
-
-
-def _before(nbytes: int) -> bytes:
-    """What goes before the bytes of a message, after its header."""
-    return _SPREAD if nbytes >= _LARGE else b""
 
 
 def staged(
@@ -133,14 +115,13 @@ class Giving(pulling.Giving):
             try:
                 await self._give(line)
             except (Missing, MaestroError) as error:
-                words = msgpack.packb(in_words(error), unicode_errors="surrogatepass")
-                await line.run(line.send, _HEADER.pack(-len(words), 0) + words)
+                await line.run(tell, line, error)
                 raise
 
     async def _give(self, line: Socket) -> None:
         request, order = self._request, self._request.target.order
-        held = request.held
-        chunk = max(1, min(request.chunk, self._buffers.limit))
+        held, buffers = request.held, self._buffers
+        chunk = max(1, min(request.chunk, buffers.limit))
         arrays, sequence = request.sequence(self._parts, chunk)
 
         def give(memory: NDArray[np.uint8]) -> list[Slab] | None:
@@ -151,14 +132,14 @@ class Giving(pulling.Giving):
                     if (request.version, held[slab.source]) not in self._parts:
                         raise Missing(slab.source)
                 size = nbytes(slabs)
-                line.send(_HEADER.pack(size, chunk) + _before(size), more=True)
+                line.send(header(size, chunk) + before(size), more=True)
                 for batch, data in staged(slabs, order, len(memory), together):
                     if data is None:
                         data = memory[: nbytes(batch)]
                         pack(batch, arrays, order, data)
                     line.send(data.data)
                 slabs = next(sequence, None)
-                if self._buffers.wanted:
+                if buffers.wanted:
                     break
             return slabs
 
@@ -170,32 +151,11 @@ class Giving(pulling.Giving):
             raise ProtocolError("request for array bytes: nothing is left to be given")
         stage = max(request.itemsize, min(chunk, request.size, STAGE))
         while ahead is not None:
-            memory = await self._wait_for(line, stage)
+            memory = await attended(line, buffers.take(stage), undo=buffers.give)
             try:
                 ahead = await line.run(give, memory)
             finally:
-                self._buffers.give(memory)
-
-    async def _wait_for(self, line: Socket, nbytes: int) -> NDArray[np.uint8]:
-        """Memory; while it is waited for, the app is told from time to time that the node lives."""
-        taking = asyncio.ensure_future(self._buffers.take(nbytes))
-        leaving = asyncio.ensure_future(line.left())
-        both = {taking, leaving}
-        try:
-            while not taking.done():
-                await asyncio.wait(both, timeout=line.silence / 4, return_when="FIRST_COMPLETED")
-                if leaving.done():
-                    raise CommClosedError("the app is gone")
-                if not taking.done():
-                    await line.run(line.send, _HEADER.pack(0, 0))
-        except BaseException:
-            if not taking.cancel():  # it has come meanwhile
-                self._buffers.give(taking.result())
-            raise
-        finally:
-            leaving.cancel()
-            await asyncio.wait({leaving})
-        return taking.result()
+                buffers.give(memory)
 
 
 class Coming:
@@ -218,7 +178,8 @@ class Coming:
 
     def take(self) -> list[Slab]:
         """Take the next message, in a thread; what is in it."""
-        size, chunk = self._header()
+        size, chunk = hear(self._line)
+        self._line.receive(bytearray(before(size)))
         if self._sequence is None:
             request = self._request
             pairs, itemsize = request.pairs, request.itemsize
@@ -244,21 +205,6 @@ class Coming:
 
     def _together(self, slab: Slab) -> NDArray[np.uint8] | None:
         return as_it_is_put(slab, self._parts[slab.target], self._request.target.order)
-
-    def _header(self) -> tuple[int, int]:
-        """The next one that means something."""
-        head = bytearray(_HEADER.size)
-        size = chunk = 0
-        while not size:
-            self._line.receive(head)
-            size, chunk = _HEADER.unpack(head)
-        if size > 0:
-            self._line.receive(bytearray(_before(size)))
-            return size, chunk
-        said = bytearray(-size)
-        self._line.receive(said)
-        word = msgpack.unpackb(said, unicode_errors="surrogatepass")
-        raise Missing(word["missing"]) if "missing" in word else from_wire(word["error"])
 
 
 async def pull(

@@ -93,16 +93,16 @@ def offer_slowly_and_hang(address, layout, results, name="t2m"):
     """Bring the first bytes of an offer, and no more, until killed."""
     from maestro.transport import bringing
 
-    to_send, sent = bringing.to_send, []
+    bytes_of, sent = bringing.bytes_of, []
 
-    def hang(frames):
-        sent.append(frames)
+    def hang(run, *args):
+        sent.append(run)
         if len(sent) == 3:
             results.put("under way")
             time.sleep(600)
-        return to_send(frames)
+        return bytes_of(run, *args)
 
-    bringing.to_send = hang
+    bringing.bytes_of = hang
     dask.config.set({"maestro.transfer.same-host": False})
     distribution = Distribution.from_dict(layout)
     with maestro.connect(address, component="doomed") as app:

@@ -11,8 +11,16 @@ import msgpack
 import numpy as np
 
 from layouts import Distribution
+from layouts.orders import Order
 
-__all__ = ["REMEMBERED", "dtype_from_wire", "dtype_to_wire", "layout_from_wire", "layout_to_wire"]
+__all__ = [
+    "REMEMBERED",
+    "dtype_from_wire",
+    "dtype_to_wire",
+    "layout_from_wire",
+    "layout_to_wire",
+    "whole",
+]
 
 #: Layouts and dtypes whose words are remembered: they are said again and again.
 REMEMBERED = 256
@@ -44,6 +52,12 @@ def _layout(packed: bytes) -> Distribution:
     """Made once: most of a pool's CDOs lie in a few ways, and each is spoken of many times."""
     words = msgpack.unpackb(packed, unicode_errors="surrogatepass", strict_map_key=False)
     return Distribution.from_dict(words)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def whole(shape: tuple[int, ...], order: Order = "C") -> Distribution:
+    """The layout of a whole array; made once, as those that come in words."""
+    return Distribution(shape, order=order)
 
 
 def dtype_to_wire(dtype: np.dtype[Any], name: str) -> str:

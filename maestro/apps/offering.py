@@ -13,7 +13,7 @@ from layouts import Distribution
 from layouts.orders import Order, in_order
 from layouts.tiled import AnyArray, TiledArray, as_array
 from maestro.errors import InconsistentError, RankError
-from maestro.spelling import dtype_to_wire
+from maestro.spelling import dtype_to_wire, whole
 from maestro.stores.staging import Stored
 from maestro.transport import transfer
 from maestro.transport.ends import AT_ONCE
@@ -100,7 +100,7 @@ def offering(
         return Offering(None, dtype, {})
     if distribution is None:
         array = as_array(data)
-        distribution = Distribution(array.shape, order=_order_of(array))
+        distribution = whole(array.shape, _order_of(array))
         parts = {0: array}
     else:
         parts = _by_rank(name, data, distribution, rank)

@@ -73,7 +73,7 @@ def as_part(
     if not len(memory):
         return np.empty(shape, dtype)
     array = memory.view(dtype).reshape([shape[axis] for axis in axes])
-    return array.transpose(np.argsort(axes)) if axes else array
+    return array.transpose(sorted(range(len(axes)), key=axes.__getitem__)) if axes else array
 
 
 def copy_part(memory: NDArray[np.uint8], part: AnyArray, layout: Distribution, rank: int) -> None:

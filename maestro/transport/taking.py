@@ -14,7 +14,7 @@ from layouts.orders import Order
 from layouts.tiled import AnyArray, move
 from maestro.errors import InconsistentError, PoolTimeoutError
 from maestro.report import Report
-from maestro.spelling import dtype_from_wire, layout_from_wire
+from maestro.spelling import dtype_from_wire, layout_from_wire, whole
 from maestro.transport import transfer
 from maestro.transport.fetching import Again, whereabouts
 from maestro.transport.ways import Ways
@@ -54,7 +54,7 @@ class Wanted:
 
     def target(self, offered: Distribution) -> Distribution:
         """The distribution in which it is to come."""
-        target = self.distribution or Distribution(offered.shape, order=self.order)
+        target = self.distribution or whole(offered.shape, self.order)
         if self.region is None:
             return target
         try:
@@ -168,12 +168,12 @@ def out_of(wanted: Wanted, result: Any, hand: Take | None) -> Any:
         return None
     single = wanted.distribution is None or wanted.rank is not None
     given = [result] if single else list(result)
-    whole = wanted.distribution or Distribution(given[0].shape, order=wanted.order)
-    ranks = wanted.ranks(whole)
+    here = wanted.distribution or whole(given[0].shape, wanted.order)
+    ranks = wanted.ranks(here)
     parts: dict[int, AnyArray] = dict(zip(ranks, given, strict=True))
     if wanted.region is not None:
-        target = wanted.target(whole)
-        way = plan(whole, target, region=wanted.region)
+        target = wanted.target(here)
+        way = plan(here, target, region=wanted.region)
         for rank in ranks:
             part = target.empty(rank, given[0].dtype)
             for source, pieces in way.incoming(rank):
@@ -190,7 +190,7 @@ def sizes(wanted: Wanted, found: Found | None, dtype: Any = None) -> list[int]:
     """Bytes of the parts that a demand will bring, as far as they are known."""
     layout = wanted.distribution
     if found and found.get("distribution") is not None:
-        layout = layout or Distribution(layout_from_wire(found["distribution"]).shape)
+        layout = layout or whole(layout_from_wire(found["distribution"]).shape)
         dtype = dtype_from_wire(found["dtype"])
     if layout is None or dtype is None:
         return []

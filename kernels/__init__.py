@@ -7,7 +7,7 @@ Importing this package compiles nothing and does not import numba; the first mov
 import _maestro_pool  # noqa: F401  (refuses foreign packages of our names)
 
 from kernels.loading import warmup
-from kernels.moving import move
+from kernels.moving import move, move_all
 from kernels.permutation import permute
 from kernels.pieces import Pieces
 from kernels.slabs import shape, slabs
@@ -18,6 +18,7 @@ __all__ = [
     "Pieces",
     "Tiling",
     "move",
+    "move_all",
     "permute",
     "refine",
     "shape",

@@ -18,7 +18,7 @@ memory is nothing but other strides, so a transposition is the move of one whole
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from kernels.checks import Array, address, check_move
 from kernels.loading import kernel
 from kernels.nest import Nest, nest
 from kernels.pieces import Pieces
-from kernels.threads import check_threads, run_all, usable_cpus
+from kernels.threads import Task, check_threads, run_all, usable_cpus
 
 SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is done before a kernel has begun
 SMALL_RUNS = 1 << 17  # bytes: the same where the innermost axis is dense on both sides
@@ -82,6 +82,42 @@ def move(
     _move_checked(target, source, tuple(pieces), threads)
 
 
+def move_all(
+    moves: Sequence[tuple[Array, Array, Sequence[Pieces]]], threads: int | None = None
+) -> None:
+    """Several moves, given as the first arguments of `move`, in any order and at the same time.
+
+    Threads go on with the next one where, with one call after the other, they wait for the last of
+    them each time: four times 32 MiB by two threads take nine tenths of that.
+
+    Parameters
+    ----------
+    moves : sequence of (target, source, pieces)
+        No two may write the same elements (this is not checked).
+    threads : int, optional
+        As for `move`, by the bytes of all of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `move`, before anything is copied.
+    """
+    check_threads(threads)
+    sizes = []
+    for target, source, pieces in moves:
+        check_move(target, source, pieces)
+        sizes.append(prod(axis.size for axis in pieces) * target.itemsize)
+    total = sum(sizes)
+    number = threads or (1 if total < PARALLEL_BYTES else usable_cpus())
+    tasks: list[Task] = []
+    for (target, source, pieces), nbytes in zip(moves, sizes, strict=True):
+        if nbytes:
+            # So small that they come out even, however they differ.
+            parts = min(number, -(-2 * number * nbytes // total))
+            tasks += _tasks(target, source, tuple(pieces), nbytes, parts)
+    run_all(tasks, number)
+
+
 def move_whole(target: Array, source: Array, threads: int | None = None) -> None:
     """Copy every element of an array into another of equal shape and dtype: a change of order.
 
@@ -129,12 +165,20 @@ def _move_checked(
         return
     if threads is None:
         threads = 1 if nbytes < PARALLEL_BYTES else usable_cpus()
-    stream = nbytes >= STREAM_BYTES
-    products = share(pieces, target.strides, threads)
-    if len(products) == 1:
-        move_serially(target, source, products[0], stream)
+    tasks = _tasks(target, source, pieces, nbytes, threads)
+    if len(tasks) == 1:
+        tasks[0]()
     else:
-        run_all([lambda p=p: move_serially(target, source, p, stream) for p in products])  # type: ignore[misc]
+        run_all(tasks)
+
+
+def _tasks(
+    target: Array, source: Array, pieces: tuple[Pieces, ...], nbytes: int, parts: int
+) -> list[Task]:
+    """A move cut into at most so many."""
+    stream = nbytes >= STREAM_BYTES
+    products = share(pieces, target.strides, parts)
+    return [partial(move_serially, target, source, product, stream) for product in products]
 
 
 @lru_cache(maxsize=1024)

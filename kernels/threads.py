@@ -135,14 +135,14 @@ class Call:
             raise interrupt
 
 
-def run_all(tasks: Sequence[Task]) -> None:
-    """Run the tasks on this thread and on free ones; return when all have ended.
+def run_all(tasks: Sequence[Task], most: int | None = None) -> None:
+    """Run the tasks on this thread and on free ones, at most so many; return when all have ended.
 
     If one fails, no more are begun, and its error is raised after those under way have ended: no
     task outlives the call, even if it is interrupted.
     """
     call = Call(tasks)
-    helpers = min(len(tasks), usable_cpus()) - 1
+    helpers = min(len(tasks), usable_cpus(), most or len(tasks)) - 1
     calls = _threads() if helpers > 0 else None
     try:
         if calls is not None:

@@ -27,7 +27,7 @@ from layouts.matrix import check_room, held, keep_what_is_read
 from layouts.numbers import as_count, as_rank
 from layouts.regions import Region, normalize
 from layouts.relabelling import Links, best_places
-from layouts.tiled import AnyArray, as_array, move
+from layouts.tiled import AnyArray, as_array, move_all
 
 __all__ = ["Plan", "plan"]
 
@@ -279,8 +279,8 @@ class Plan:
         results = []
         for rank in range(self.target.size):
             part = self.target.empty(rank, parts[0].dtype)
-            for source, pieces in self.incoming(rank):
-                move(part, parts[source], pieces, threads=threads)
+            incoming = self.incoming(rank)
+            move_all([(part, parts[source], pieces) for source, pieces in incoming], threads)
             results.append(part)
         return results
 

@@ -280,6 +280,19 @@ def move(
         _move_views((target, 0), (source, 0), refined, threads)
 
 
+def move_all(
+    moves: Sequence[tuple[AnyArray, AnyArray, Sequence[Pieces]]], threads: int | None = None
+) -> None:
+    """`kernels.move_all` for plain arrays; those in tiles come one after the other."""
+    plain: list[tuple[np.ndarray, np.ndarray, Sequence[Pieces]]] = []
+    for target, source, pieces in moves:
+        if isinstance(target, np.ndarray) and isinstance(source, np.ndarray):
+            plain.append((target, source, pieces))
+        else:
+            move(target, source, pieces, threads)
+    kernels.move_all(plain, threads)
+
+
 def _check(target: AnyArray, source: AnyArray, pieces: Sequence[Pieces]) -> None:
     """What is wrong with a move as its caller sees it, who knows nothing of views."""
     if target.dtype != source.dtype:

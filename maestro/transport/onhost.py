@@ -17,16 +17,16 @@ import math
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 import kernels
 from layouts import Distribution, Plan
-from layouts.tiled import AnyArray, move
+from layouts.tiled import AnyArray, move_all
 from maestro.arena import Mappings, Use, link_of
 from maestro.config import get_bytes
 from maestro.errors import DataLostError
@@ -37,8 +37,11 @@ from maestro.transport.ways import Ways
 
 __all__ = ["Displaced", "Found", "Moved", "fill", "is_there", "locate", "put", "worth_mapping"]
 
-#: Bytes after which those who wait hear which parts are complete, where there are several.
-NEWS = 64 << 20
+#: Bytes that are planned and moved together, and after which it is told which parts are complete.
+NEWS = 128 << 20
+
+#: What `move_all` takes: target, source and pieces.
+Move: TypeAlias = tuple[AnyArray, AnyArray, Sequence[kernels.Pieces]]
 
 
 @dataclass(frozen=True)
@@ -203,10 +206,9 @@ async def fill(
     Displaced
         If a part is not there any more.
     """
-    sequence, left = _move(way, pairs, found, parts), len(pairs)
-    news = NEWS if len(parts) > 1 else math.inf
+    moves, left = _moves(way, pairs, found, parts), len(pairs)
     while left:
-        batch = await off_loop(small, _batch, sequence, news)
+        batch = await off_loop(small, _move, moves)
         left -= len(batch)
         for source in {each.source for each in batch}:
             part = found[source]
@@ -226,29 +228,31 @@ def is_there(mappings: Mappings, part: Found) -> bool:
         return False
 
 
-def _move(
+def _moves(
     way: Plan,
     pairs: NDArray[np.int64],
     found: Mapping[int, Found],
     parts: Mapping[int, AnyArray],
-) -> Iterator[Moved]:
+) -> Iterator[tuple[Moved, Move]]:
+    """What is to be moved for each pair of ranks; how long it takes is not known yet."""
     incoming = None
     for target, source in pairs.tolist():
         if incoming is None or incoming.rank != target:
             incoming = way.incoming(target)
-        pieces, part, begun = incoming.pieces(source), parts[target], perf_counter()
-        move(part, found[source].array, pieces)
-        nbytes = int(np.prod(kernels.shape(pieces), dtype=np.int64)) * part.itemsize
-        yield Moved(target, source, nbytes, perf_counter() - begun)
+        pieces, part = incoming.pieces(source), parts[target]
+        nbytes = math.prod(kernels.shape(pieces)) * part.itemsize
+        yield Moved(target, source, nbytes, 0.0), (part, found[source].array, pieces)
 
 
-def _batch(sequence: Iterator[Moved], enough: float) -> list[Moved]:
-    """So many that it is worth telling."""
-    batch: list[Moved] = []
-    size = 0
-    for moved in sequence:
-        batch.append(moved)
-        size += moved.nbytes
-        if size >= enough:
+def _move(moves: Iterator[tuple[Moved, Move]]) -> list[Moved]:
+    """Move so much that it is worth telling."""
+    batch, size = [], 0
+    for each in moves:
+        batch.append(each)
+        size += each[0].nbytes
+        if size >= NEWS:
             break
-    return batch
+    begun = perf_counter()
+    move_all([move for _, move in batch])
+    pace = (perf_counter() - begun) / max(size, 1)
+    return [replace(moved, seconds=pace * moved.nbytes) for moved, _ in batch]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kernels import Pieces, move
+from kernels import Pieces, move, move_all
 from tests.kernels.naive import (
     DTYPES,
     POISON,
@@ -38,6 +38,35 @@ def test_a_move_writes_the_product_and_nothing_else(pieces, dtype, data):
     target.poison_array()
     assert (target.buffer == POISON).all()
     np.testing.assert_array_equal(source.buffer, before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=6), st.sampled_from([None, 1, 2, 3, 7]))
+def test_moves_of_any_sizes_all_at_once(sizes, number):
+    """Where threads are worth their while from the first element on, and there are three."""
+    source = np.arange(30 * 12).reshape(12, 30).T
+    target = np.full((30, 80), -1)
+    moves, low = [], 0
+    for n in sizes:
+        part = target[:, low : low + n]
+        moves.append((part, source, [Pieces.whole(30), Pieces.whole(n)]))
+        low += n
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kernels.moving.PARALLEL_BYTES", 1)
+        for module in ("moving", "threads"):
+            patch.setattr(f"kernels.{module}.usable_cpus", lambda: 3)
+        move_all(moves, number)
+    expected = np.concatenate([source[:, :n] for n in sizes], axis=1)
+    np.testing.assert_array_equal(target[:, :low], expected)
+    assert (target[:, low:] == -1).all()
+
+
+def test_if_one_of_several_moves_is_wrong_none_is_made():
+    source, target = np.ones((4, 4)), np.zeros((8, 4))
+    good = target[:4], source, [Pieces.whole(4)] * 2
+    with pytest.raises(ValueError, match=r"pieces\[0\] reach from index 0 to 4 of source"):
+        move_all([good, (target[4:], source, [Pieces.whole(5), Pieces.whole(4)])])
+    assert not target.any()
 
 
 @pytest.mark.parametrize("stream", [False, True])

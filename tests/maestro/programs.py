@@ -113,7 +113,7 @@ def map_and_hang(address, layout, results, name, call):
     """Offer or demand by mapping, and stop after the first copy, until killed."""
     from maestro.transport import onhost
 
-    move = onhost.move if call == "demand" else onhost.kernels.move
+    move = onhost.move_all if call == "demand" else onhost.kernels.move
 
     def hang(*args):
         move(*args)
@@ -123,7 +123,7 @@ def map_and_hang(address, layout, results, name, call):
     distribution = Distribution.from_dict(layout)
     parts = distribution.split(field(distribution))
     if call == "demand":
-        onhost.move = hang
+        onhost.move_all, onhost.NEWS = hang, 1
     else:
         onhost.kernels.move = hang
     with maestro.connect(address, component="doomed") as app:

@@ -175,13 +175,13 @@ def test_what_is_offered_is_a_copy(app):
 
 def test_a_part_that_goes_while_it_is_read_is_an_error_that_says_so(app, monkeypatch):
     have = app.offer("gone", ROWS.split(ARRAY), ROWS)
-    move, state = onhost.move, app._link.client.run_on_scheduler
+    move, state = onhost.move_all, app._link.client.run_on_scheduler
 
     def late(*args):
         move(*args)
         state(_drop_all)
 
-    monkeypatch.setattr(onhost, "move", late)
+    monkeypatch.setattr(onhost, "move_all", late)
     with pytest.raises(maestro.DataLostError, match=r"'gone': rank \d .*does not hold it any more"):
         app.declare("gone", COLUMNS).demand(timeout=60)
     monkeypatch.undo()

@@ -229,7 +229,7 @@ def small_pool(tmp_path, disk, directory=None):
 
 
 def test_what_goes_to_the_disk_while_it_is_read_is_read_there(tmp_path, monkeypatch):
-    move, moved = onhost.move, []
+    move, moved = onhost.move_all, []
 
     def spill(*args):
         move(*args)
@@ -240,7 +240,8 @@ def test_what_goes_to_the_disk_while_it_is_read_is_read_there(tmp_path, monkeypa
     with small_pool(tmp_path, "8 MiB") as app:
         app.offer("t2m", ROWS.split(ARRAY), ROWS)
         want = app.declare("t2m", COLUMNS)
-        monkeypatch.setattr(onhost, "move", spill)
+        monkeypatch.setattr(onhost, "NEWS", 1)  # pair of ranks by pair of ranks
+        monkeypatch.setattr(onhost, "move_all", spill)
         for part, wanted in zip(want.demand(timeout=60), COLUMNS.split(ARRAY), strict=True):
             assert np.array_equal(part, wanted)
         assert len(moved) > 12

@@ -27,8 +27,9 @@ from layouts import Plan
 from layouts.orders import Order, in_order, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 from maestro.transport.payload import as_bytes, as_part, message_order
+from maestro.transport.vectors import Runs
 
-__all__ = ["Slab", "as_it_is_put", "as_it_lies", "messages", "nbytes", "pack", "unpack"]
+__all__ = ["Slab", "as_it_lies", "messages", "nbytes", "pack", "runs_given", "runs_taken", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -111,30 +112,37 @@ def as_it_lies(message: Sequence[Slab], part: AnyArray, order: Order) -> NDArray
 
     None where they have to be packed: several slabs, several pieces, gaps, tiles, or another order.
     """
-    if isinstance(part, TiledArray) or len(message) != 1:
+    if len(message) != 1:
         return None
-    return _together(message[0], part, [axis.source_extent for axis in message[0].pieces], order)
+    region = _region(part, message[0].pieces, [axis.source_extent for axis in message[0].pieces])
+    order = message_order(order)
+    return as_bytes(region, order) if region is not None and in_order(region, order) else None
 
 
-def as_it_is_put(slab: Slab, part: AnyArray, order: Order) -> NDArray[np.uint8] | None:
-    """Where a slab's bytes lie in the target's part as they come; a view.
+def runs_given(slab: Slab, part: AnyArray, order: Order, least: int) -> Runs | None:
+    """Where a slab's bytes lie in the source's part, in the order in which they are to be sent.
 
-    None where they have to be unpacked.
+    None where they have to be packed, which is better for runs of fewer bytes than ``least``.
     """
-    if isinstance(part, TiledArray):
-        return None
-    return _together(slab, part, [axis.target_extent for axis in slab.pieces], order)
+    region = _region(part, slab.pieces, [axis.source_extent for axis in slab.pieces])
+    return None if region is None else Runs.of(region, message_order(order), least)
 
 
-def _together(
-    slab: Slab, part: NDArray[Any], extents: Sequence[tuple[int, int]], order: Order
-) -> NDArray[np.uint8] | None:
-    if any(axis.count != 1 for axis in slab.pieces):
+def runs_taken(slab: Slab, part: AnyArray, order: Order, least: int) -> Runs | None:
+    """As `runs_given`, in the target's part."""
+    region = _region(part, slab.pieces, [axis.target_extent for axis in slab.pieces])
+    return None if region is None else Runs.of(region, message_order(order), least)
+
+
+def _region(
+    part: AnyArray, pieces: Sequence[kernels.Pieces], extents: Sequence[tuple[int, int]]
+) -> NDArray[Any] | None:
+    """What a slab is of a part, if that is one region of it; a view."""
+    if isinstance(part, TiledArray) or any(axis.count != 1 for axis in pieces):
         return None
     # The ellipsis makes it an array also where there are no axes.
     where: tuple[Any, ...] = tuple(slice(*ends) for ends in extents)
-    region, order = part[(*where, ...)], message_order(order)
-    return as_bytes(region, order) if in_order(region, order) else None
+    return part[(*where, ...)]
 
 
 def pack(

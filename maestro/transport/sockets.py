@@ -16,11 +16,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from distributed.comm.core import Comm, CommClosedError
 from distributed.comm.tcp import TCP
+
+from maestro.transport.vectors import Runs
 
 __all__ = ["Socket", "borrowed"]
 
@@ -71,8 +74,15 @@ class Socket:
             try:
                 left = left[self._socket.send(left, _MORE if more else 0) :]
             except BlockingIOError:
-                if not self._wait(select.POLLOUT):
-                    raise TimeoutError(f"nothing was taken for {self.silence:g} s") from None
+                self._wait_to_send()
+
+    def send_runs(self, runs: Runs) -> None:
+        """As `send`, of what lies at several places."""
+        while runs.left:
+            try:
+                runs.write(self._socket.fileno())
+            except BlockingIOError:
+                self._wait_to_send()
 
     def receive(self, memory: bytearray | memoryview) -> None:
         """Fill memory with bytes that come.
@@ -84,15 +94,25 @@ class Socket:
         """
         left = memoryview(memory)
         while len(left):
-            self._wake_for(min(len(left), AT_A_TIME))
-            self._wait(select.POLLIN)
-            try:
-                got = self._socket.recv_into(left)
-            except BlockingIOError:
-                raise TimeoutError(f"nothing came for {self.silence:g} s") from None
-            if not got:
-                raise CommClosedError("the connection was closed")
-            left = left[got:]
+            left = left[self._came(len(left), partial(self._socket.recv_into, left)) :]
+
+    def receive_runs(self, runs: Runs) -> None:
+        """As `receive`, into memory at several places."""
+        read = partial(runs.read, self._socket.fileno())
+        while runs.left:
+            self._came(runs.left, read)
+
+    def _came(self, left: int, read: Callable[[], int]) -> int:
+        """Wait for bytes, of so many, and read them; how many those were."""
+        self._wake_for(min(left, AT_A_TIME))
+        self._wait(select.POLLIN)
+        try:
+            got = read()
+        except BlockingIOError:
+            raise TimeoutError(f"nothing came for {self.silence:g} s") from None
+        if not got:
+            raise CommClosedError("the connection was closed")
+        return got
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Have a thread do work that sends or receives.
@@ -129,6 +149,10 @@ class Socket:
         if nbytes != self._least:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, nbytes)
             self._least = nbytes
+
+    def _wait_to_send(self) -> None:
+        if not self._wait(select.POLLOUT):
+            raise TimeoutError(f"nothing was taken for {self.silence:g} s")
 
     def _wait(self, event: int) -> bool:
         """Wait until it is ready; whether it became so in time."""

@@ -14,8 +14,8 @@ What is in which message both sides work out as for streams of Dask's messages
 (`maestro.transport.pulling`); the bytes are the same as well. For headers see
 `maestro.transport.headers`.
 
-A thread sends what lies together straight from the source's part, and all else through memory of
-`STAGE` bytes; so does the app's thread into the target's part. It goes on until others wait for
+A thread sends what lies in long runs straight from the source's part, and all else through memory
+of `STAGE` bytes; so does the app's thread into the target's part. It goes on until others wait for
 memory. What is under way beside that is in the system's own buffers, which keep a sender from
 running far ahead of its reader.
 """
@@ -39,10 +39,11 @@ from maestro.transport.buffers import buffer
 from maestro.transport.ends import Missing
 from maestro.transport.headers import attended, before, header, hear, tell
 from maestro.transport.offload import off_loop
-from maestro.transport.packing import Slab, as_it_is_put, as_it_lies, messages, nbytes, pack, unpack
+from maestro.transport.packing import Slab, messages, nbytes, pack, runs_given, runs_taken, unpack
 from maestro.transport.payload import message_order
 from maestro.transport.pulling import Request
 from maestro.transport.sockets import Socket, borrowed
+from maestro.transport.vectors import Runs
 
 __all__ = ["LEAST", "Coming", "Giving", "pull"]
 
@@ -53,17 +54,21 @@ LEAST = 1 << 20
 #: system's buffers. Half as many cost more in Python, twice as many leave the peer waiting.
 STAGE = 4 << 20
 
-#: Bytes that lie together and are fewer are packed with others all the same.
+#: Slabs of fewer bytes are packed with others all the same.
 APART = 1 << 16
+
+#: Bytes that lie together from which on they are neither packed nor unpacked. The system takes some
+#: thousand such runs at once.
+RUN = 1 << 12
 
 
 def staged(
     slabs: Sequence[Slab],
     order: Order,
     limit: int,
-    together: Callable[[Slab], NDArray[np.uint8] | None],
-) -> Iterator[tuple[list[Slab], NDArray[np.uint8] | None]]:
-    """A message's slabs, those that lie together one by one, with their bytes; others by the stage.
+    together: Callable[[Slab], Runs | None],
+) -> Iterator[tuple[list[Slab], Runs | None]]:
+    """A message's slabs, those that lie in long runs one by one, with these; others by the stage.
 
     Parameters
     ----------
@@ -74,18 +79,18 @@ def staged(
     limit : int
         Bytes of the stage.
     together : callable
-        Gives the bytes of a slab that lie in a part as they are to be sent, or None.
+        Gives the runs of a slab in a part, or None.
     """
     batch: list[Slab] = []
     room = limit
     for slab in slabs:
-        memory = together(slab) if slab.nbytes >= APART else None
-        for cut in [slab] if memory is not None else _cut(slab, order, limit):
-            if batch and (memory is not None or cut.nbytes > room):
+        runs = together(slab) if slab.nbytes >= APART else None
+        for cut in [slab] if runs is not None else _cut(slab, order, limit):
+            if batch and (runs is not None or cut.nbytes > room):
                 yield batch, None
                 batch, room = [], limit
-            if memory is not None:
-                yield [cut], memory
+            if runs is not None:
+                yield [cut], runs
             else:
                 batch.append(cut)
                 room -= cut.nbytes
@@ -133,18 +138,20 @@ class Giving(pulling.Giving):
                         raise Missing(slab.source)
                 size = nbytes(slabs)
                 line.send(header(size, chunk) + before(size), more=True)
-                for batch, data in staged(slabs, order, len(memory), together):
-                    if data is None:
+                for batch, runs in staged(slabs, order, len(memory), together):
+                    if runs is not None:
+                        line.send_runs(runs)
+                    else:
                         data = memory[: nbytes(batch)]
                         pack(batch, arrays, order, data)
-                    line.send(data.data)
+                        line.send(data.data)
                 slabs = next(sequence, None)
                 if buffers.wanted:
                     break
             return slabs
 
-        def together(slab: Slab) -> NDArray[np.uint8] | None:
-            return as_it_lies([slab], arrays[slab.source], order)
+        def together(slab: Slab) -> Runs | None:
+            return runs_given(slab, arrays[slab.source], order, RUN)
 
         ahead = await off_loop(False, next, sequence, None)
         if ahead is None:
@@ -192,9 +199,9 @@ class Coming:
                 f"message of array bytes: got {size} bytes, expected {nbytes(slabs)}"
             )
         order, stage = self._request.target.order, self._memory
-        for batch, memory in staged(slabs, order, len(stage), self._together):
-            if memory is not None:
-                self._line.receive(memory.data)
+        for batch, runs in staged(slabs, order, len(stage), self._together):
+            if runs is not None:
+                self._line.receive_runs(runs)
             else:
                 data = stage[: nbytes(batch)]
                 self._line.receive(data.data)
@@ -203,8 +210,8 @@ class Coming:
         self.over = not self._slabs
         return slabs
 
-    def _together(self, slab: Slab) -> NDArray[np.uint8] | None:
-        return as_it_is_put(slab, self._parts[slab.target], self._request.target.order)
+    def _together(self, slab: Slab) -> Runs | None:
+        return runs_taken(slab, self._parts[slab.target], self._request.target.order, RUN)
 
 
 async def pull(

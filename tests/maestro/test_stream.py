@@ -141,7 +141,7 @@ def test_any_distribution_order_and_dtype_in_messages_of_any_size(
     pair, dtype, chunk, credit, strided, stage_of
 ):
     before, after = pair
-    least = {"LEAST": 1, "STAGE": stage_of, "APART": stage_of} if stage_of else {}
+    least = {"LEAST": 1, "STAGE": stage_of, "APART": stage_of, "RUN": stage_of} if stage_of else {}
 
     async def main():
         options = {

@@ -33,9 +33,10 @@ class Runs:
 
     Parameters
     ----------
+    memory : ndarray
+        Where they are, for it to be there as long as this is.
     places : int64 array, shape (n, 2)
-        Address and length of each run, in bytes. Whoever has made them sees to it that the memory
-        is there.
+        Address and length of each run, in bytes.
 
     Attributes
     ----------
@@ -43,8 +44,8 @@ class Runs:
         Bytes.
     """
 
-    def __init__(self, places: NDArray[np.int64]) -> None:
-        self._places = places
+    def __init__(self, memory: NDArray[Any], places: NDArray[np.int64]) -> None:
+        self._memory, self._places = memory, places
         self.left = int(places[:, 1].sum())
 
     @classmethod
@@ -63,7 +64,7 @@ class Runs:
         for axis in range(outer):
             steps = np.arange(view.shape[axis], dtype=np.int64) * view.strides[axis]
             addresses = np.add.outer(addresses, steps).ravel()
-        return cls(np.stack([addresses, np.full_like(addresses, run)], axis=1))
+        return cls(view, np.stack([addresses, np.full_like(addresses, run)], axis=1))
 
     def read(self, number: int) -> int:
         """Read from a file's number what is there, up to what is left; how much that was.

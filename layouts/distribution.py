@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from layouts import orders, regions
-from layouts.axes import Block, Kind, Section, from_plain, to_plain
+from layouts.axes import Block, Kind, Replicated, Section, from_plain, to_plain
 from layouts.cuts import Cut, Int64
 from layouts.numbers import as_count, as_index, as_rank
 from layouts.tiled import AnyArray
@@ -118,6 +118,29 @@ class Distribution:
         """
         place = np.unravel_index(as_rank(rank, self.size), self.grid) if self.grid else ()
         return tuple(int(c) for c in place)
+
+    def twins(self, rank: int) -> list[int]:
+        """The other ranks that hold the same of the array: replicas of this one.
+
+        Raises
+        ------
+        IndexError
+            If there is no such rank.
+
+        Examples
+        --------
+        >>> Distribution((4, 6), (2, 3), (Block(), Replicated())).twins(4)
+        [3, 5]
+        """
+        coordinates = self.coordinates(rank)
+        if not any(isinstance(kind, Replicated) for kind in self.axes):
+            return []
+        place = [
+            slice(None) if isinstance(kind, Replicated) else coordinate
+            for kind, coordinate in zip(self.axes, coordinates, strict=True)
+        ]
+        ranks = np.arange(self.size).reshape(self.grid)[tuple(place)]
+        return [int(twin) for twin in np.ravel(ranks) if twin != rank]
 
     def local_shape(self, rank: int) -> tuple[int, ...]:
         """Shape of the rank's part.

@@ -21,9 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import numpy as np
-
-from layouts import Distribution, Replicated
+from layouts import Distribution
 from maestro.spelling import layout_to_wire
 
 __all__ = ["Batch", "Slot", "Stage", "Version"]
@@ -168,19 +166,10 @@ class Version:
         return next((twin for twin in self._twins(rank) if self.slots[twin].nodes), None)
 
     def _twins(self, rank: int) -> list[int]:
-        """The ranks that hold the same of the array: those that differ along replicated axes only.
-
-        Only of a version that is complete: all of them must be stored.
-        """
-        layout = self.distribution
-        if layout is None or not self.complete:
+        """The ranks that hold the same, of a version that is complete: all must be stored."""
+        if self.distribution is None or not self.complete:
             return []
-        place = [
-            slice(None) if isinstance(kind, Replicated) else coordinate
-            for kind, coordinate in zip(layout.axes, layout.coordinates(rank), strict=True)
-        ]
-        ranks = np.arange(layout.size).reshape(layout.grid)[tuple(place)]
-        return [int(twin) for twin in np.ravel(ranks) if twin != rank]
+        return self.distribution.twins(rank)
 
     @property
     def missing_parts(self) -> list[int]:

@@ -4,7 +4,7 @@ Each node's share of it comes by itself: what can be mapped in one pass, the res
 a share fails because a part is not where it was thought to be, what is left of it is asked for
 again, and only that, wherever it is then: a node may have died, and another may have its parts; or
 a part may have gone from memory to the disk. A node that says nothing is passed over, where others
-have the same parts.
+have the same parts, also by demands that begin soon after.
 """
 
 from __future__ import annotations
@@ -61,15 +61,20 @@ class Whereabouts:
     instead: Mapping[int, int] = field(default_factory=dict)
     copies: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
-    def without(self, nodes: Collection[str]) -> Whereabouts:
-        """The same where these nodes are passed over, as far as there are others."""
-        if not nodes:
-            return self
-        chosen = list(self.nodes)
-        for rank, having in self.copies.items():
-            if chosen[rank] in nodes:
-                chosen[rank] = next((n for n in having if n not in nodes), chosen[rank])
-        return replace(self, nodes=chosen)
+    def without(self, nodes: Collection[str], layout: Distribution) -> Whereabouts:
+        """The same where these nodes are passed over, as far as others have as much.
+
+        Those are nodes with copies, and those of ranks that hold the same by their ``layout``.
+        """
+        chosen, instead = list(self.nodes), dict(self.instead)
+        for rank in (rank for rank, node in enumerate(self.nodes) if node in nodes):
+            for twin in (rank, *layout.twins(rank)):
+                having = self.copies.get(twin, self.nodes[twin : twin + 1])
+                other = next((node for node in having if node and node not in nodes), None)
+                if other is not None:
+                    chosen[rank], instead[rank] = other, self.instead.get(twin, twin)
+                    break
+        return replace(self, nodes=chosen, instead=instead)
 
 
 async def whereabouts(ways: Ways, found: Mapping[str, Any]) -> Whereabouts:
@@ -137,6 +142,7 @@ async def fetch(
             for rank in list(parts):
                 arrived(rank)
             return moved
+    where = where.without(ways.passed_over, source.distribution)
     way = plan(source.distribution, target, region=region)
     itemsize = source.dtype.itemsize
     small = len(parts) * source.distribution.size <= FEW
@@ -164,7 +170,7 @@ class _Fetch:
     terms: Terms
     where: Whereabouts
     again: Again | None
-    silent: set[str] = field(default_factory=set)  # nodes that are passed over
+    silent: set[str] = field(default_factory=set)  # nodes that said nothing in this one
 
     async def bring(
         self, given: Sequence[Share], where: Whereabouts, lanes: int, tries: int = 0
@@ -193,7 +199,8 @@ class _Fetch:
         except PoolTimeoutError:
             left, fruitless = self.tally.left_of(share), tries
             self.silent.add(share.node)
-            where = where.without(self.silent)
+            self.ways.pass_over(share.node)
+            where = where.without(self.silent, self.source.distribution)
             if any(where.nodes[rank] in self.silent for rank in np.unique(left.pairs[:, 1])):
                 raise
         except DataLostError as error:
@@ -204,7 +211,7 @@ class _Fetch:
             if fruitless > self.terms.retries:
                 raise
             where = self.where if self.again is None else await self.again()
-            where = where.without(self.silent)
+            where = where.without(self.silent, self.source.distribution)
         await self.bring(by_node(left.pairs, left.sizes, where.nodes), where, 1, fruitless)
 
     async def _pull(self, where: Whereabouts, share: Share) -> None:

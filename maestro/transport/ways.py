@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from maestro.transport.payload import as_part
 from maestro.transport.sharing import Sharing
 
 __all__ = ["Ways"]
+
+#: How long a node that said nothing is passed over, in times of ``maestro.transfer.silence``.
+PASSED_OVER = 10
 
 
 class Ways:
@@ -63,6 +67,7 @@ class Ways:
         self.memory = Recycler(int(memory_limit * get_number("memory.keep")))
         self.nodes = NodeLines(rpc, lives)
         self._arenas: dict[str, str] = {}  # by node, or nothing: it is on another host
+        self._passed_over: dict[str, float] = {}  # nodes, and until when
         self._lenders: dict[str, Lender] = {}
 
     def empty_part(
@@ -102,6 +107,17 @@ class Ways:
             return
         seen = is_same_host(hello["arena"], hello["token"])
         self._arenas[node] = hello["arena"] if seen else ""
+
+    def pass_over(self, node: str) -> None:
+        """A node says nothing: others are asked for a while, where they have the same."""
+        self._passed_over[node] = time.monotonic() + PASSED_OVER * get_seconds("transfer.silence")
+
+    @property
+    def passed_over(self) -> set[str]:
+        """The nodes for which that holds now."""
+        now = time.monotonic()
+        self._passed_over = {n: until for n, until in self._passed_over.items() if until > now}
+        return set(self._passed_over)
 
     async def silent(self, nodes: Iterable[str]) -> set[str]:
         """Those of the nodes that say nothing, although they are there."""

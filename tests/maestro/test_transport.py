@@ -19,6 +19,7 @@ from distributed import LocalCluster
 import maestro
 from layouts import Block, BlockCyclic, Distribution, plan
 from maestro.apps import daskarrays
+from maestro.transport.fetching import _Fetch
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.streams import on_each_message
@@ -211,12 +212,21 @@ def test_a_node_that_stops_for_good_and_comes_back(app, gate):
     assert len(list(want.demand_parts(timeout=60))) == 512
 
 
-def test_a_node_that_stops_is_passed_over_where_another_has_the_same(app, gate):
-    want, parts, pids, _ = in_the_middle(app, "twice", copies=2)
-    got = dict([next(parts)])
+def test_a_node_that_stops_is_passed_over_where_another_has_the_same(app, gate, monkeypatch):
+    want, parts, pids, nodes = in_the_middle(app, "twice", copies=2)
+    got, asked, pull = dict([next(parts)]), [], _Fetch._pull
+
+    async def noted(self, where, share):
+        asked.append(share.node)
+        await pull(self, where, share)
+
     with stopped(pids[3]):
         gate.set()
         got.update(parts)
+        monkeypatch.setattr(_Fetch, "_pull", noted)
+        assert np.array_equal(app.demand("twice"), ARRAY)
+        assert nodes[3] not in asked  # it is known from the demand before
+        monkeypatch.undo()
     for rank, wanted in enumerate(want.distribution.split(ARRAY)):
         assert got[rank].tobytes() == wanted.tobytes()
     assert want.report.bytes == ARRAY.nbytes

@@ -20,7 +20,7 @@ def run(script, *options, cwd):
     ("script", "options"),
     [
         *(("plan_cost.py", []), ("redistribution.py", []), ("network.py", [])),
-        *(("events.py", ["--subscribers", "2"]), ("control.py", [])),
+        *(("events.py", ["--subscribers", "2"]), ("control.py", []), ("pages.py", [])),
         ("archive.py", ["--fields", "20", "--field-size", "8000"]),
     ],
 )

@@ -37,9 +37,9 @@ def keep_freed_memory() -> None:
 def buffer(nbytes: int) -> NDArray[np.uint8]:
     """Memory for bytes on their way, that begins in the middle of a page.
 
-    Some processors copy three to six times as slowly where the target lies up to 31 bytes behind
-    the source, as seen from the beginning of their pages. Segments begin with a page, what the
-    system receives does so too, and NumPy's large arrays 16 bytes later.
+    Some processors copy five to ten times as slowly where the target lies up to 31 bytes behind the
+    source, as seen from the beginning of their pages (`benchmarks/pages.py`). Segments begin with a
+    page, what the system receives does so too, and NumPy's large arrays 16 bytes later.
     """
     memory = np.empty(nbytes + mmap.PAGESIZE, np.uint8)
     start = (mmap.PAGESIZE // 2 - memory.ctypes.data) % mmap.PAGESIZE

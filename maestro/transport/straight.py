@@ -51,7 +51,8 @@ __all__ = ["LEAST", "Coming", "Giving", "pull"]
 LEAST = 1 << 20
 
 #: Bytes that are packed, and sent, at a time: while the next ones are packed the peer empties the
-#: system's buffers. Half as many cost more in Python, twice as many leave the peer waiting.
+#: system's buffers. Fewer are packed through the caches, not past them, which takes twice as long
+#: (64 MiB, transposed, by 1 MiB: 48 ms, not 22); twice as many gain nothing.
 STAGE = 4 << 20
 
 #: Slabs of fewer bytes are packed with others all the same.

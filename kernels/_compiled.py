@@ -82,20 +82,18 @@ STRIP = 256  # bytes: the most of a target row that is staged at a time
 PITCH = STRIP + 2 * LINE
 WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that have no bundles
 
-NARROW = 512  # bytes: rows of rectangles up to this have strips of their own
+NARROW = 512  # bytes: rows of rectangles up to this have strips of their own; a rack's are as long
+TALL = 48 * STRIP  # bytes: columns of at least this are staged in longer strips
 RACKED = 256  # bytes: rows of at least this can go through the rack
 RACK_AHEAD = 2048  # bytes: how far ahead rows are asked for that go to the rack
 RACK_ROWS = STRIP + 2 * LINE  # what a strip of bytes needs
-RACK_STRIP = 192  # elements of a target row that are staged at a time by way of the rack
 STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
 RUNS_AHEAD, STRETCH = 2048, 512  # bytes: how far, and how many at a time, runs are asked for
 SHELF = LINE * LINE  # bytes: the largest bundle of rows
 DIRECT = 4  # bytes: bundles of narrower elements do not fit into registers
 MOST_AXES = 64  # NumPy's own limit
 PACK = LINE * (PITCH + 1)  # bytes: as many columns as a line has bytes, and what was left over
-# Bytes: rows, which leave room in the second-level cache, and the table of where they start. Whole
-# pages: where the stage lies within a page makes up to a fifth with elements of 4 bytes.
-RACK = 33 << 12
+RACK = RACK_ROWS * (NARROW + LINE + 8)  # bytes: rows, and the table of where they start
 WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + PACK + RACK + 8 * 5 * MOST_AXES
 
 INDEX = ir.IntType(64)
@@ -233,17 +231,19 @@ stream_line, stream_pair = _stream(LINE), _stream(2 * LINE)
 
 
 @kernel
-def strip_of(itemsize, width, racked):
+def strip_of(itemsize, height, width, pitch, racked):
     """Bytes of a target row that are staged at a time.
 
-    All stores of a strip fit in their queue; but where a few columns are all that there is, it is
-    rather as much as the stage or the rack holds, so that strips are fewer.
+    Where a few columns are all that there is, it is as much as the stage or the rack holds, so that
+    strips are fewer.
     """
-    if racked:
-        return STRIP if itemsize == 1 else RACK_STRIP * itemsize
-    if width * itemsize <= NARROW:
+    if racked or width * itemsize <= NARROW:
         return STRIP * itemsize
-    return STRIP if itemsize < 8 else STRIP // 2
+    if itemsize < 8:
+        return STRIP
+    if height * itemsize < TALL or (itemsize == 8 and pitch % 512 == 0):
+        return STRIP // 2  # all stores of a strip fit in their queue
+    return 4 * STRIP if itemsize == 8 else STRIP
 
 
 @intrinsic
@@ -285,57 +285,65 @@ def _constant(value):
     return constant
 
 
-# Rows that are transposed at a time (0: there is no such code).
-bundle = _constant(lambda width: LINE // width if width else 0)
+def _part(width):
+    """Bytes of a row that are loaded at a time: what sixteen registers of 32 bytes can interleave."""
+    return LANE if width < 4 else 2 * LANE if width == 4 else LINE
 
 
-@intrinsic
-def transpose(typingctx, element, stage, source, rows, row):
+# Columns that are transposed at a time, a line of each row; rows that are (0: there is no such
+# code), so that what is interleaved fits into sixteen registers; and the parts of a line that each
+# of these rows is loaded in.
+line_of = _constant(lambda width: LINE // width if width else 0)
+bundle = _constant(lambda width: (LINE if width >= DIRECT else 2 * LANE) // width if width else 0)
+parts = _constant(lambda width: LINE // _part(width))
+
+
+@kernel
+def transpose(element, stage, source, rows, row):
     """Put a line of each row of a bundle into the stage, column by column.
 
     Rows start at `source` plus their entry in the table at `rows`, from entry `row` on. Nothing for
     odd sizes.
     """
-    width = WIDTHS[element]
-
-    def codegen(context, builder, sig, args):
-        _, stage, source, table, row = args
-        if width >= DIRECT:
-            lines = _lines(builder, width, source, table, row)
-            for m, column in enumerate(_transposed(builder, lines, LANE // width)):
-                place = _pointer(builder, stage, column.type, m * PITCH * width)
-                builder.store(column, place, align=LINE)
-        elif width:
-            starts = list(_starts(builder, source, table, row, LINE // width))
-            _stage_lanes(builder, width, stage, starts)
-        return context.get_dummy_value()
-
-    return types.none(element, *[types.int64] * 4), codegen
-
-
-def _stage_lanes(builder, width, stage, starts):
-    """The same lane by lane, of half a bundle at a time.
-
-    Two lanes of rows lie side by side, so that what has to be interleaved fits into sixteen
-    registers.
-    """
-    kind, group = _vector(width, LANE), LANE // width
-    join = _mask(range(2 * kind.count))
-    for first in range(0, len(starts), 2 * group):
-        for at in range(0, LINE, LANE):
-            lanes = [
-                builder.load(_pointer(builder, start, kind, at), align=1)
-                for start in starts[first : first + 2 * group]
-            ]
-            pairs = zip(lanes[:group], lanes[group:], strict=True)
-            values = [builder.shuffle_vector(a, b, join) for a, b in pairs]
-            for m, column in enumerate(_interleaved(builder, values, 2)):
-                offset = (at // width + m) * PITCH * width + first * width
-                builder.store(column, _pointer(builder, stage, column.type, offset), align=LANE)
+    for part in range(parts(element)):
+        transpose_part(element, stage, source, rows, row, part)
 
 
 @intrinsic
-def transpose_past(typingctx, element, target, columns, column, source, rows, row):
+def transpose_part(typingctx, element, stage, source, rows, row, part):
+    """The same of one part of each line."""
+    width = WIDTHS[element]
+
+    def codegen(context, builder, sig, args):
+        _, stage, source, table, row, part = args
+        if width:
+            at = builder.mul(part, ir.Constant(INDEX, _part(width)))
+            stage = builder.add(stage, builder.mul(at, ir.Constant(INDEX, PITCH)))
+            columns = _columns(builder, width, builder.add(source, at), table, row)
+            for m, column in enumerate(columns):
+                place = _pointer(builder, stage, column.type, m * PITCH * width)
+                builder.store(column, place, align=LANE)
+        return context.get_dummy_value()
+
+    return types.none(element, *[types.int64] * 5), codegen
+
+
+def _columns(builder, width, source, table, row):
+    """The columns, as vectors, of a part of each row of a bundle."""
+    size = _part(width)
+    kind, group = _vector(width, size), LANE // width
+    rows = (LINE if width >= DIRECT else 2 * LANE) // width
+    starts = _starts(builder, source, table, row, rows)
+    lines = [builder.load(_pointer(builder, start, kind), align=1) for start in starts]
+    if width < DIRECT:
+        join = _mask(range(2 * kind.count))
+        pairs = zip(lines[:group], lines[group:], strict=True)
+        return _interleaved(builder, [builder.shuffle_vector(a, b, join) for a, b in pairs], 2)
+    return _transposed(builder, lines, group, size // LANE)
+
+
+@intrinsic
+def transpose_past(typingctx, element, target, columns, column, source, rows, row, part):
     """The same straight to the target, past the caches: a whole line of each column.
 
     Column 0 of the bundle is at `target` plus entry `column` of the table at `columns`, and so on;
@@ -344,16 +352,18 @@ def transpose_past(typingctx, element, target, columns, column, source, rows, ro
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
-        _, target, places, first, source, table, row = args
+        _, target, places, first, source, table, row, part = args
         if width >= DIRECT:
-            places = _starts(builder, target, places, first, LINE // width)
-            lines = _lines(builder, width, source, table, row)
-            columns = _transposed(builder, lines, LANE // width)
+            size = ir.Constant(INDEX, _part(width))
+            first = builder.add(first, builder.mul(part, ir.Constant(INDEX, _part(width) // width)))
+            source = builder.add(source, builder.mul(part, size))
+            places = _starts(builder, target, places, first, _part(width) // width)
+            columns = _columns(builder, width, source, table, row)
             for to, column in zip(places, columns, strict=True):
                 _store_past(builder, column, _pointer(builder, to, column.type))
         return context.get_dummy_value()
 
-    return types.none(element, *[types.int64] * 6), codegen
+    return types.none(element, *[types.int64] * 7), codegen
 
 
 def _starts(builder, address, table, first, count):
@@ -363,20 +373,13 @@ def _starts(builder, address, table, first, count):
         yield builder.add(address, builder.load(builder.gep(entries, [ir.Constant(INDEX, k)])))
 
 
-def _lines(builder, width, source, table, row):
-    """A line of each row of a bundle, as vectors."""
-    kind = _vector(width, LINE)
-    starts = _starts(builder, source, table, row, LINE // width)
-    return [builder.load(_pointer(builder, start, kind), align=1) for start in starts]
-
-
 def _store_past(builder, value, place):
     """Store whole lines past the caches."""
     hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
     builder.store(value, place, align=LINE).set_metadata("nontemporal", hint)
 
 
-def _transposed(builder, lines, group):
+def _transposed(builder, lines, group, lanes):
     """The columns of a square of elements, given its rows as vectors.
 
     Each line is loaded once and as a whole: rows a page apart share a few sets of the cache and
@@ -384,16 +387,16 @@ def _transposed(builder, lines, group):
     side in each lane; then lanes change places between groups.
     """
     groups = [
-        _interleaved(builder, lines[first : first + group], LANES)
+        _interleaved(builder, lines[first : first + group], lanes)
         for first in range(0, len(lines), group)
     ]
-    found = [_lanes_exchanged(builder, lanes) for lanes in zip(*groups, strict=True)]
+    found = [_lanes_exchanged(builder, values, lanes) for values in zip(*groups, strict=True)]
     return [column for lane in zip(*found, strict=True) for column in lane]
 
 
-def _lanes_exchanged(builder, values):
-    """Lane i of register k as lane k of register i; four of both."""
-    size = values[0].type.count // LANES
+def _lanes_exchanged(builder, values, lanes):
+    """Lane i of each of four registers, side by side; for each lane."""
+    size = values[0].type.count // lanes
 
     def chosen(a, b, lanes):
         return builder.shuffle_vector(
@@ -401,6 +404,9 @@ def _lanes_exchanged(builder, values):
         )
 
     a, b, c, d = values
+    if lanes == 2:
+        ends = [(chosen(a, b, two), chosen(c, d, two)) for two in ((0, 2), (1, 3))]
+        return [chosen(x, y, (0, 1, 2, 3)) for x, y in ends]
     ends = [(chosen(a, b, four), chosen(c, d, four)) for four in ((0, 1, 4, 5), (2, 3, 6, 7))]
     return [chosen(x, y, four) for x, y in ends for four in ((0, 2, 4, 6), (1, 3, 5, 7))]
 
@@ -531,7 +537,8 @@ def march_past(element, target, source, itemsize, rows, columns, low, high, widt
         while i < high:
             if ahead:
                 ask(source, rows, i, i + count, high - low, j * itemsize + ahead, limits)
-            transpose_past(element, target + i * itemsize, columns, j, start, rows, i)
+            for part in range(parts(element)):
+                transpose_past(element, target + i * itemsize, columns, j, start, rows, i, part)
             i += count
         j += count
 
@@ -556,7 +563,7 @@ def march_bundles(
             element, target, source, itemsize, rows, columns, low, high, width, ahead, limits
         )
         return
-    count, pitch = bundle(element), PITCH * itemsize
+    count, across, pitch = bundle(element), line_of(element), PITCH * itemsize
     j = np.int64(0)
     while j < width:
         start, i = source + j * itemsize, low
@@ -566,7 +573,7 @@ def march_bundles(
             to = stage + (i - low) * itemsize
             transpose(element, to, start, rows, i)
             i += count
-        for m in range(count):
+        for m in range(across):
             to = target + entry(columns, j + m)
             if size:
                 at = done + (-to & (LINE - 1)) if stream and done else done
@@ -581,10 +588,10 @@ def march_bundles(
                 for at in range(0, strip, 2 * LINE):
                     copy_pair(to + done + at, begin + at)
         if heads:
-            for m in range(count):
+            for m in range(across):
                 to = target + entry(columns, j + m)
                 put(to, stage + m * pitch, -to & (LINE - 1), zero, zero)
-        j += count
+        j += across
 
 
 @kernel
@@ -614,12 +621,6 @@ def march(target, source, itemsize, rows, columns, low, high, width, done, modes
 
 
 @kernel
-def rack_width(itemsize):
-    """Bytes of each row that the rack holds; the narrower the elements, the more rows are there."""
-    return NARROW if itemsize >= DIRECT else NARROW // 2
-
-
-@kernel
 def fill_rack(source, rows, low, high, size, pitch, rack):
     """Bring so many bytes, whole lines, of rows `low` to `high` into the rack."""
     apart()
@@ -639,13 +640,13 @@ def march_by_rack(
     """The same, a few lines of the source's rows at a time, which come by way of the rack."""
     apart()
     stream, heads, size = modes
-    block, rack, table = rack_width(itemsize) // itemsize, room[4], room[5] - 8 * low
+    block, rack, table = NARROW // itemsize, room[4], room[5] - 8 * low
     # Never lined, and nothing to ask for: of the types that `march` has already.
     lined, ahead = rack == 0, np.int64(0)
     for b in range((width + block - 1) // block):
         first = b * block
         n = min(block, width - first)
-        start, pitch = source + first * itemsize, rack_width(itemsize) + LINE
+        start, pitch = source + first * itemsize, NARROW + LINE
         fill_rack(start, rows, low, high, n * itemsize, pitch, rack)
         march(
             target,
@@ -808,17 +809,18 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         least, greatest = edges(target, columns, width)
     lined = stream != 0 and least == greatest and least % itemsize == 0
     # Rows a page apart share a few sets of the cache, where lines asked for early push others out.
-    crowded = height > 1 and (entry(rows, 1) - entry(rows, 0)) % 2048 == 0
+    pitch = entry(rows, 1) - entry(rows, 0) if height > 1 else np.int64(1)
+    crowded = pitch % 2048 == 0
     racked = crowded and stream != 0 and bundled and dense
     racked = racked and by_rack(itemsize, height, width, greatest)
     if bundled:
-        strip = strip_of(itemsize, width, racked)
+        strip = strip_of(itemsize, height, width, pitch, racked)
     if bundled and dense:
         if not racked and width > 2 * batch:  # columns up to a line of the source
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
         whole = (width - head) // batch * batch
     ahead = np.int64(2 * LINE - 1)  # bytes; the last byte also where windows are not on lines
-    if itemsize >= 4 and width * itemsize >= 4096:
+    if itemsize > 1 and width * itemsize >= 4096:
         ahead = np.int64(6 * LINE - 1)
     if crowded and (itemsize == 2 or itemsize == 4):
         ahead = np.int64(0)
@@ -879,13 +881,13 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 continue
             n = min(batch if j or not head else head, width - j)
             fill(source + j * steps[1], itemsize, rows, low, high, n, steps[1], room)
-            pitch = PITCH * itemsize if bundled else WIDE_PITCH
+            step = PITCH * itemsize if bundled else WIDE_PITCH
             for m in range(n):
                 to = target + entry(columns, j + m)
                 edge = -to & (LINE - 1) if stream else np.int64(0)
                 at = edge + done if done else np.int64(0)
                 end = size if last else edge + done + strip
-                begin = room[0] + m * pitch + at - low * itemsize
+                begin = room[0] + m * step + at - low * itemsize
                 put(to + at, begin, end - at, stream, np.int64(0))
             j += n
         done += strip
@@ -1040,7 +1042,7 @@ def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, 
     for k in range(SHELF // LINE):
         assign(room[2], k, k * LINE)
     for k in range(RACK_ROWS):
-        assign(room[5], k, k * (rack_width(itemsize) + LINE))
+        assign(room[5], k, k * (NARROW + LINE))
     # Per outer axis: next piece, indices done and indices in this piece, and the address of both
     # sides with all axes further out added in.
     state = rack + RACK

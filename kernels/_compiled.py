@@ -286,16 +286,23 @@ def _constant(value):
 
 
 def _part(width):
-    """Bytes of a row that are loaded at a time: what sixteen registers of 32 bytes can interleave."""
-    return LANE if width < 4 else 2 * LANE if width == 4 else LINE
+    """Bytes of a row that are loaded at a time.
+
+    All parts together fit into sixteen registers of 32 bytes, and so does what they become: to
+    keep some on the stack takes a third longer.
+    """
+    return {1: LANE, 2: LANE, 4: 2 * LANE}.get(width, LINE)
 
 
-# Columns that are transposed at a time, a line of each row; rows that are (0: there is no such
-# code), so that what is interleaved fits into sixteen registers; and the parts of a line that each
-# of these rows is loaded in.
-line_of = _constant(lambda width: LINE // width if width else 0)
-bundle = _constant(lambda width: (LINE if width >= DIRECT else 2 * LANE) // width if width else 0)
+# What is transposed at a time: a line of each row, which is so many columns and comes in so many
+# parts, of a bundle of rows. 0: there is no such code.
+line_columns = _constant(lambda width: LINE // width if width else 0)
 parts = _constant(lambda width: LINE // _part(width))
+bundle = _constant(lambda width: _bundle(width) if width else 0)
+
+
+def _bundle(width):
+    return (LINE if width >= DIRECT else 2 * LANE) // width
 
 
 @kernel
@@ -332,8 +339,7 @@ def _columns(builder, width, source, table, row):
     """The columns, as vectors, of a part of each row of a bundle."""
     size = _part(width)
     kind, group = _vector(width, size), LANE // width
-    rows = (LINE if width >= DIRECT else 2 * LANE) // width
-    starts = _starts(builder, source, table, row, rows)
+    starts = _starts(builder, source, table, row, _bundle(width))
     lines = [builder.load(_pointer(builder, start, kind), align=1) for start in starts]
     if width < DIRECT:
         join = _mask(range(2 * kind.count))
@@ -563,7 +569,7 @@ def march_bundles(
             element, target, source, itemsize, rows, columns, low, high, width, ahead, limits
         )
         return
-    count, across, pitch = bundle(element), line_of(element), PITCH * itemsize
+    count, across, pitch = bundle(element), line_columns(element), PITCH * itemsize
     j = np.int64(0)
     while j < width:
         start, i = source + j * itemsize, low

@@ -231,6 +231,12 @@ stream_line, stream_pair = _stream(LINE), _stream(2 * LINE)
 
 
 @kernel
+def is_bundled(itemsize):
+    """Whether there is code that transposes elements of this size."""
+    return itemsize <= LANE and itemsize & (itemsize - 1) == 0
+
+
+@kernel
 def strip_of(itemsize, height, width, pitch, racked):
     """Bytes of a target row that are staged at a time.
 
@@ -294,9 +300,7 @@ def _part(width):
     return {1: LANE, 2: LANE, 4: 2 * LANE}.get(width, LINE)
 
 
-# What is transposed at a time: a line of each row, which is so many columns and comes in so many
-# parts, of a bundle of rows. 0: there is no such code.
-line_columns = _constant(lambda width: LINE // width if width else 0)
+# What is transposed at a time: a line, in so many parts, of each row of a bundle of so many.
 parts = _constant(lambda width: LINE // _part(width))
 bundle = _constant(lambda width: _bundle(width) if width else 0)
 
@@ -305,20 +309,13 @@ def _bundle(width):
     return (LINE if width >= DIRECT else 2 * LANE) // width
 
 
-@kernel
-def transpose(element, stage, source, rows, row):
-    """Put a line of each row of a bundle into the stage, column by column.
+@intrinsic
+def transpose(typingctx, element, stage, source, rows, row, part):
+    """Put a part of a line of each row of a bundle into the stage, column by column.
 
     Rows start at `source` plus their entry in the table at `rows`, from entry `row` on. Nothing for
     odd sizes.
     """
-    for part in range(parts(element)):
-        transpose_part(element, stage, source, rows, row, part)
-
-
-@intrinsic
-def transpose_part(typingctx, element, stage, source, rows, row, part):
-    """The same of one part of each line."""
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
@@ -349,19 +346,19 @@ def _columns(builder, width, source, table, row):
 
 
 @intrinsic
-def transpose_past(typingctx, element, target, columns, column, source, rows, row, part):
+def transpose_past(typingctx, element, target, columns, source, rows, row, part):
     """The same straight to the target, past the caches: a whole line of each column.
 
-    Column 0 of the bundle is at `target` plus entry `column` of the table at `columns`, and so on;
-    all these are multiples of LINE.
+    Columns are at `target` plus their entries in the table at `columns`, which are multiples of
+    LINE.
     """
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
-        _, target, places, first, source, table, row, part = args
+        _, target, places, source, table, row, part = args
         if width >= DIRECT:
             size = ir.Constant(INDEX, _part(width))
-            first = builder.add(first, builder.mul(part, ir.Constant(INDEX, _part(width) // width)))
+            first = builder.mul(part, ir.Constant(INDEX, _part(width) // width))
             source = builder.add(source, builder.mul(part, size))
             places = _starts(builder, target, places, first, _part(width) // width)
             columns = _columns(builder, width, source, table, row)
@@ -369,7 +366,7 @@ def transpose_past(typingctx, element, target, columns, column, source, rows, ro
                 _store_past(builder, column, _pointer(builder, to, column.type))
         return context.get_dummy_value()
 
-    return types.none(element, *[types.int64] * 7), codegen
+    return types.none(element, *[types.int64] * 6), codegen
 
 
 def _starts(builder, address, table, first, count):
@@ -484,27 +481,27 @@ def copy_each(element, target, source, n, target_step, source_step, itemsize):
 
 
 @kernel
-def fill_bundles(element, source, itemsize, rows, low, high, columns, step, room):
-    """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
-
-    They come by way of a shelf, where each row of a bundle has a line; a few columns, or some that
-    are not dense in the source, come one by one.
-    """
+def gather_each(element, target, source, rows, low, high, itemsize):
+    """Copy one element of each of some rows, so that they lie side by side."""
     apart()
-    stage, shelf, lines = room[0], room[1], room[2]
-    count = bundle(element)
-    if step != itemsize or columns * itemsize <= LANE:
-        for m in range(columns):
-            start, to = source + m * step, stage + m * PITCH * itemsize - low * itemsize
-            for i in range(low, high):
-                copy_fixed(element, to + i * itemsize, start + entry(rows, i), itemsize)
-        return
-    i = low
-    while i < high:
-        for k in range(min(count, high - i)):
-            copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
-        transpose(element, stage + (i - low) * itemsize, shelf, lines, 0)
-        i += count
+    for i in range(low, high):
+        copy_fixed(element, target + (i - low) * itemsize, source + entry(rows, i), itemsize)
+
+
+@kernel
+def gather(target, source, rows, low, high, itemsize):
+    """`gather_each` by the size of the element."""
+    apart()
+    if itemsize == 8:
+        gather_each(U8, target, source, rows, low, high, itemsize)
+    elif itemsize == 4:
+        gather_each(U4, target, source, rows, low, high, itemsize)
+    elif itemsize == 2:
+        gather_each(U2, target, source, rows, low, high, itemsize)
+    elif itemsize == 1:
+        gather_each(U1, target, source, rows, low, high, itemsize)
+    elif itemsize == 16:
+        gather_each(U16, target, source, rows, low, high, itemsize)
 
 
 @kernel
@@ -530,100 +527,108 @@ def ask(source, rows, first, end, strip, at, limits):
 
 
 @kernel
-def march_past(element, target, source, itemsize, rows, columns, low, high, width, ahead, limits):
-    """Move rows `low` to `high` of every column, where these begin on a line of the target.
-
-    No stage: lines go from registers to memory.
-    """
+def take_bundles(element, stage, source, at, rows, low, high, itemsize, ahead, limits):
+    """Transpose a line, from byte `at` on, of each of some rows into the stage."""
     apart()
-    count = bundle(element)
-    j = np.int64(0)
-    while j < width:
-        start, i = source + j * itemsize, low
-        while i < high:
-            if ahead:
-                ask(source, rows, i, i + count, high - low, j * itemsize + ahead, limits)
-            for part in range(parts(element)):
-                transpose_past(element, target + i * itemsize, columns, j, start, rows, i, part)
-            i += count
-        j += count
+    i = low
+    while i < high:
+        if ahead:
+            ask(source, rows, i, i + bundle(element), high - low, at + ahead, limits)
+        to, start = stage + (i - low) * itemsize, source + at
+        for part in range(parts(element)):
+            transpose(element, to, start, rows, i, part)
+        i += bundle(element)
 
 
 @kernel
-def march_bundles(
-    element, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-):
-    """Move one strip of every column, a line of the source's rows at a time.
-
-    The last one if `size` is not 0: to the end of columns of that many bytes.
-
-    All there is to do where nothing is ragged. The loop is kept this small because stores that are
-    still under way fill a short queue, and only what fits in it runs while memory works.
-    """
+def take(stage, source, at, rows, low, high, itemsize, ahead, limits):
+    """`take_bundles` by the size of the element."""
     apart()
-    stage, zero = room[0], np.int64(0)
-    stream, heads, size, lined, ahead, height, strip = modes
-    limits = height, width * itemsize
-    if lined:
-        march_past(
-            element, target, source, itemsize, rows, columns, low, high, width, ahead, limits
-        )
-        return
-    count, across, pitch = bundle(element), line_columns(element), PITCH * itemsize
-    j = np.int64(0)
-    while j < width:
-        start, i = source + j * itemsize, low
-        while i < high:
-            if ahead:
-                ask(source, rows, i, i + count, high - low, j * itemsize + ahead, limits)
-            to = stage + (i - low) * itemsize
-            transpose(element, to, start, rows, i)
-            i += count
-        for m in range(across):
-            to = target + entry(columns, j + m)
-            if size:
-                at = done + (-to & (LINE - 1)) if stream and done else done
-                put(to + at, stage + m * pitch + at - low * itemsize, size - at, stream, zero)
-            elif stream:
-                line = ((to + LINE - 1) & -LINE) + done
-                begin = stage + m * pitch + line - to - low * itemsize
-                for at in range(0, strip, 2 * LINE):
-                    stream_pair(line + at, begin + at)
-            else:
-                begin = stage + m * pitch + done - low * itemsize
-                for at in range(0, strip, 2 * LINE):
-                    copy_pair(to + done + at, begin + at)
-        if heads:
-            for m in range(across):
-                to = target + entry(columns, j + m)
-                put(to, stage + m * pitch, -to & (LINE - 1), zero, zero)
-        j += across
+    if itemsize == 8:
+        take_bundles(U8, stage, source, at, rows, low, high, itemsize, ahead, limits)
+    elif itemsize == 4:
+        take_bundles(U4, stage, source, at, rows, low, high, itemsize, ahead, limits)
+    elif itemsize == 2:
+        take_bundles(U2, stage, source, at, rows, low, high, itemsize, ahead, limits)
+    elif itemsize == 1:
+        take_bundles(U1, stage, source, at, rows, low, high, itemsize, ahead, limits)
+    elif itemsize == 16:
+        take_bundles(U16, stage, source, at, rows, low, high, itemsize, ahead, limits)
+
+
+@kernel
+def pass_bundles(element, target, places, source, at, rows, low, high, itemsize, ahead, limits):
+    """The same past stage and caches, to columns that begin on a line of the target here."""
+    apart()
+    i = low
+    while i < high:
+        if ahead:
+            ask(source, rows, i, i + bundle(element), high - low, at + ahead, limits)
+        to, start = target + i * itemsize, source + at
+        for part in range(parts(element)):
+            transpose_past(element, to, places, start, rows, i, part)
+        i += bundle(element)
+
+
+@kernel
+def take_past(target, places, source, at, rows, low, high, itemsize, ahead, limits):
+    """`pass_bundles` by the size of the element."""
+    apart()
+    if itemsize == 8:
+        pass_bundles(U8, target, places, source, at, rows, low, high, itemsize, ahead, limits)
+    elif itemsize == 4:
+        pass_bundles(U4, target, places, source, at, rows, low, high, itemsize, ahead, limits)
+    elif itemsize == 16:
+        pass_bundles(U16, target, places, source, at, rows, low, high, itemsize, ahead, limits)
 
 
 @kernel
 def march(target, source, itemsize, rows, columns, low, high, width, done, modes, room):
-    """`march_bundles` by the size of the element."""
+    """Move one strip of every column, a line of the source's rows at a time.
+
+    The last one if `size` is not 0: to the end of columns of that many bytes. All there is to do
+    where nothing is ragged.
+    """
     apart()
-    if itemsize == 8:
-        march_bundles(
-            U8, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-        )
-    elif itemsize == 4:
-        march_bundles(
-            U4, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-        )
-    elif itemsize == 2:
-        march_bundles(
-            U2, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-        )
-    elif itemsize == 1:
-        march_bundles(
-            U1, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-        )
-    elif itemsize == 16:
-        march_bundles(
-            U16, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-        )
+    stage = room[0]
+    lined, ahead, height = modes[3], modes[4], modes[5]
+    limits, j = (height, width * itemsize), np.int64(0)
+    while j < width:
+        at, places = j * itemsize, columns + 8 * j
+        if lined:
+            take_past(target, places, source, at, rows, low, high, itemsize, ahead, limits)
+        else:
+            take(stage, source, at, rows, low, high, itemsize, ahead, limits)
+            give(target, places, stage - low * itemsize, itemsize, done, modes)
+        j += LINE // itemsize
+
+
+@kernel
+def give(target, places, begin, itemsize, done, modes):
+    """Move as many stage rows as are transposed at a time to where their columns are at.
+
+    The loop is kept this small because stores that are still under way fill a short queue, and only
+    what fits in it runs while memory works.
+    """
+    apart()
+    stream, heads, size, strip = modes[0], modes[1], modes[2], modes[6]
+    pitch, zero = PITCH * itemsize, np.int64(0)
+    for m in range(LINE // itemsize):
+        to = target + entry(places, m)
+        if size:
+            at = done + (-to & (LINE - 1)) if stream and done else done
+            put(to + at, begin + m * pitch + at, size - at, stream, zero)
+        elif stream:
+            line = ((to + LINE - 1) & -LINE) + done
+            for at in range(line - to, line - to + strip, 2 * LINE):
+                stream_pair(to + at, begin + m * pitch + at)
+        else:
+            for at in range(done, done + strip, 2 * LINE):
+                copy_pair(to + at, begin + m * pitch + at)
+    if heads:
+        for m in range(LINE // itemsize):
+            to = target + entry(places, m)
+            put(to, begin + m * pitch, -to & (LINE - 1), zero, zero)
 
 
 @kernel
@@ -708,20 +713,27 @@ def patch(target, source, itemsize, rows, columns, height, width, steps):
 
 @kernel
 def fill(source, itemsize, rows, low, high, columns, step, room):
-    """`fill_bundles` or `fill_elements`, by the size of the element."""
+    """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
+
+    They come by way of a shelf, where each row of a bundle has a line; a few columns, or some that
+    are not dense in the source, come one by one.
+    """
     apart()
-    if itemsize == 8:
-        fill_bundles(U8, source, itemsize, rows, low, high, columns, step, room)
-    elif itemsize == 4:
-        fill_bundles(U4, source, itemsize, rows, low, high, columns, step, room)
-    elif itemsize == 2:
-        fill_bundles(U2, source, itemsize, rows, low, high, columns, step, room)
-    elif itemsize == 1:
-        fill_bundles(U1, source, itemsize, rows, low, high, columns, step, room)
-    elif itemsize == 16:
-        fill_bundles(U16, source, itemsize, rows, low, high, columns, step, room)
-    else:
+    stage, shelf, lines, zero = room[0], room[1], room[2], np.int64(0)
+    if not is_bundled(itemsize):
         fill_elements(source, itemsize, rows, low, high, columns, step, room)
+    elif step != itemsize or columns * itemsize <= LANE:
+        for m in range(columns):
+            to, start = stage + m * PITCH * itemsize, source + m * step
+            gather(to, start, rows, low, high, itemsize)
+    else:
+        count, i = LINE // itemsize, low
+        while i < high:
+            for k in range(min(count, high - i)):
+                copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
+            to = stage + (i - low) * itemsize
+            take(to, shelf, zero, lines, zero, count, itemsize, zero, (zero, zero))
+            i += count
 
 
 @kernel
@@ -806,7 +818,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     consecutive lines as the strip has rows.
     """
     size, dense = height * itemsize, steps[1] == itemsize
-    bundled = itemsize <= LANE and itemsize & (itemsize - 1) == 0
+    bundled = is_bundled(itemsize)
     batch, bundle_rows, strip = TILE, np.int64(1), np.int64(STRIP)
     least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     if bundled:
@@ -909,7 +921,7 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
     apart()
     stage, pack, size = room[0], room[3], height * itemsize
     batch, pitch = TILE, np.int64(WIDE_PITCH)
-    if itemsize <= LANE and itemsize & (itemsize - 1) == 0:
+    if is_bundled(itemsize):
         batch, pitch = LINE // itemsize, PITCH * itemsize
     begin = end = target & (LINE - 1)  # of what lies in the pack; it begins with a whole line
     line = target - begin

@@ -543,7 +543,6 @@ def take_bundles(element, stage, source, at, rows, low, high, itemsize, ahead, l
 @kernel
 def take(stage, source, at, rows, low, high, itemsize, ahead, limits):
     """`take_bundles` by the size of the element."""
-    apart()
     if itemsize == 8:
         take_bundles(U8, stage, source, at, rows, low, high, itemsize, ahead, limits)
     elif itemsize == 4:
@@ -573,7 +572,6 @@ def pass_bundles(element, target, places, source, at, rows, low, high, itemsize,
 @kernel
 def take_past(target, places, source, at, rows, low, high, itemsize, ahead, limits):
     """`pass_bundles` by the size of the element."""
-    apart()
     if itemsize == 8:
         pass_bundles(U8, target, places, source, at, rows, low, high, itemsize, ahead, limits)
     elif itemsize == 4:
@@ -610,7 +608,6 @@ def give(target, places, begin, itemsize, done, modes):
     The loop is kept this small because stores that are still under way fill a short queue, and only
     what fits in it runs while memory works.
     """
-    apart()
     stream, heads, size, strip = modes[0], modes[1], modes[2], modes[6]
     pitch, zero = PITCH * itemsize, np.int64(0)
     for m in range(LINE // itemsize):

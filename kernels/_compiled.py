@@ -131,6 +131,21 @@ def apart(typingctx):
 
 
 @intrinsic
+def within(typingctx):
+    """Put the function that calls this into its callers.
+
+    A call stores what it must keep, and stores queue up behind those that are still on their way to
+    memory: between lines that are streamed, calls take a tenth of the time.
+    """
+
+    def codegen(context, builder, sig, args):
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
+@intrinsic
 def entry(typingctx, table, index):
     """An entry of a table of int64 at an address."""
 
@@ -517,7 +532,7 @@ def fill_elements(source, itemsize, rows, low, high, columns, step, room):
 @kernel
 def ask(source, rows, first, end, strip, at, limits):
     """Prefetch a line of some rows at byte `at`; beyond their end, of those of the next strip."""
-    apart()
+    within()
     height, width = limits
     if at >= width:
         at -= width
@@ -529,7 +544,7 @@ def ask(source, rows, first, end, strip, at, limits):
 @kernel
 def take_bundles(element, stage, source, at, rows, low, high, itemsize, ahead, limits):
     """Transpose a line, from byte `at` on, of each of some rows into the stage."""
-    apart()
+    within()
     i = low
     while i < high:
         if ahead:
@@ -558,7 +573,7 @@ def take(stage, source, at, rows, low, high, itemsize, ahead, limits):
 @kernel
 def pass_bundles(element, target, places, source, at, rows, low, high, itemsize, ahead, limits):
     """The same past stage and caches, to columns that begin on a line of the target here."""
-    apart()
+    within()
     i = low
     while i < high:
         if ahead:
@@ -570,44 +585,13 @@ def pass_bundles(element, target, places, source, at, rows, low, high, itemsize,
 
 
 @kernel
-def take_past(target, places, source, at, rows, low, high, itemsize, ahead, limits):
-    """`pass_bundles` by the size of the element."""
-    if itemsize == 8:
-        pass_bundles(U8, target, places, source, at, rows, low, high, itemsize, ahead, limits)
-    elif itemsize == 4:
-        pass_bundles(U4, target, places, source, at, rows, low, high, itemsize, ahead, limits)
-    elif itemsize == 16:
-        pass_bundles(U16, target, places, source, at, rows, low, high, itemsize, ahead, limits)
-
-
-@kernel
-def march(target, source, itemsize, rows, columns, low, high, width, done, modes, room):
-    """Move one strip of every column, a line of the source's rows at a time.
-
-    The last one if `size` is not 0: to the end of columns of that many bytes. All there is to do
-    where nothing is ragged.
-    """
-    apart()
-    stage = room[0]
-    lined, ahead, height = modes[3], modes[4], modes[5]
-    limits, j = (height, width * itemsize), np.int64(0)
-    while j < width:
-        at, places = j * itemsize, columns + 8 * j
-        if lined:
-            take_past(target, places, source, at, rows, low, high, itemsize, ahead, limits)
-        else:
-            take(stage, source, at, rows, low, high, itemsize, ahead, limits)
-            give(target, places, stage - low * itemsize, itemsize, done, modes)
-        j += LINE // itemsize
-
-
-@kernel
 def give(target, places, begin, itemsize, done, modes):
     """Move as many stage rows as are transposed at a time to where their columns are at.
 
     The loop is kept this small because stores that are still under way fill a short queue, and only
     what fits in it runs while memory works.
     """
+    within()
     stream, heads, size, strip = modes[0], modes[1], modes[2], modes[6]
     pitch, zero = PITCH * itemsize, np.int64(0)
     for m in range(LINE // itemsize):
@@ -626,6 +610,48 @@ def give(target, places, begin, itemsize, done, modes):
         for m in range(LINE // itemsize):
             to = target + entry(places, m)
             put(to, begin + m * pitch, -to & (LINE - 1), zero, zero)
+
+
+@kernel
+def march_each(
+    element, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+):
+    """Move one strip of every column, a line of the source's rows at a time.
+
+    The last one if `size` is not 0: to the end of columns of that many bytes. All there is to do
+    where nothing is ragged.
+    """
+    apart()
+    stage, lined, ahead, limits = room[0], modes[3], modes[4], (modes[5], width * itemsize)
+    j = np.int64(0)
+    while j < width:
+        at, places = j * itemsize, columns + 8 * j
+        if lined:
+            pass_bundles(
+                element, target, places, source, at, rows, low, high, itemsize, ahead, limits
+            )
+        else:
+            take_bundles(element, stage, source, at, rows, low, high, itemsize, ahead, limits)
+            give(target, places, stage - low * itemsize, itemsize, done, modes)
+        j += LINE // itemsize
+
+
+@kernel
+def march(target, source, itemsize, rows, columns, low, high, width, done, modes, room):
+    """`march_each` by the size of the element."""
+    apart()
+    if itemsize == 8:
+        march_each(U8, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 4:
+        march_each(U4, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 2:
+        march_each(U2, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 1:
+        march_each(U1, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+    elif itemsize == 16:
+        march_each(
+            U16, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+        )
 
 
 @kernel

@@ -84,6 +84,22 @@ def test_a_block_cyclic_product_with_clipped_tails(itemsize, stream):
         np.testing.assert_array_equal(elements(target.array), expected)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("itemsize", [1, 2, 3, 4, 8, 16, 24])
+@pytest.mark.parametrize("shape", [(150, 70), (17, 200), (64, 16), (65, 15)])
+def test_gaps_between_elements_on_either_side_in_another_order(itemsize, stream, shape):
+    pieces = [Pieces.whole(n) for n in shape]
+    for there, here in ((0, itemsize), (itemsize, 0), (itemsize, 3)):
+        source = Memory(shape, np.dtype(f"V{itemsize}"), (0, 1), (0, there), (False, True), 1)
+        target = Memory(shape, source.array.dtype, (1, 0), (here, 5), (False, False), 3)
+        source.fill(itemsize)
+        with by_the_kernel(stream):
+            move(target.array, source.array, pieces)
+        np.testing.assert_array_equal(elements(target.array), elements(source.array))
+        target.poison_array()
+        assert (target.buffer == POISON).all()
+
+
 def test_a_broadcast_source_is_read_again_and_again():
     source = np.broadcast_to(np.arange(5)[:, None], (5, 40))
     for target in (np.zeros((5, 40), int), np.zeros((5, 40), int, order="F")):

@@ -77,7 +77,7 @@ TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every elemen
 LINE = 64  # bytes of a cache line
 LANE = 16  # bytes: within these all machines' vector registers interleave
 LANES = LINE // LANE  # registers hold a line; where they are narrower, LLVM takes several
-STRIP = 256  # bytes: the most of a target row that is staged at a time
+STRIP = 256  # bytes of a target row that are staged at a time, as a rule: see `strip_of`
 # Bytes between stage rows, for each byte of an element: a line more, and what a bundle sticks out.
 PITCH = STRIP + 2 * LINE
 WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that have no bundles
@@ -386,9 +386,10 @@ def _store_past(builder, value, place):
 def _transposed(builder, lines, group, lanes):
     """The columns of a square of elements, given its rows as vectors.
 
-    Each line is loaded once and as a whole: rows a page apart share a few sets of the cache and
-    push each other out. First log2 rounds of interleaving put `group` rows of one column side by
-    side in each lane; then lanes change places between groups.
+    Parts of lines are as large as registers allow: rows a page apart share a few sets of the cache
+    and push each other out, so that a line may have to be fetched again for its next part. First
+    log2 rounds of interleaving put `group` rows of one column side by side in each lane; then lanes
+    change places between groups.
     """
     groups = [
         _interleaved(builder, lines[first : first + group], lanes)

@@ -66,6 +66,8 @@ class Whereabouts:
 
         Those are nodes with copies, and those of ranks that hold the same by their ``layout``.
         """
+        if not nodes:
+            return self
         chosen, instead = list(self.nodes), dict(self.instead)
         for rank in (rank for rank, node in enumerate(self.nodes) if node in nodes):
             for twin in (rank, *layout.twins(rank)):

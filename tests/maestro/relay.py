@@ -12,10 +12,10 @@ class Relay:
     ----------
     address : str
         Where it listens.
-    back : int
-        Bytes that came back from the target, over all connections.
+    through : int
+        Bytes that went either way, over all connections.
     cut_after : int or None
-        Bytes that come back before all connections are cut, once; they may be made again.
+        Bytes that go through before all connections are cut, once; they may be made again.
     refuse : bool
         Whether new connections are cut at once.
     """
@@ -23,7 +23,7 @@ class Relay:
     def __init__(self, target):
         host, port = target.removeprefix("tcp://").split(":")
         self.target = host, int(port)
-        self.back = 0
+        self.through = 0
         self.cut_after = None
         self.refuse = False
         self.cuts = 0
@@ -58,20 +58,19 @@ class Relay:
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(
-                self._pump(reader, far_writer, False), self._pump(far_reader, writer, True)
+                self._pump(reader, far_writer), self._pump(far_reader, writer)
             )
         finally:
             self._writers -= {writer, far_writer}
 
-    async def _pump(self, reader, writer, back):
+    async def _pump(self, reader, writer):
         try:
             while data := await reader.read(1 << 14):
-                if back:
-                    self.back += len(data)
-                    if self.cut_after is not None and self.back > self.cut_after:
-                        self.cut_after = None
-                        self.cut()
-                        return
+                self.through += len(data)
+                if self.cut_after is not None and self.through > self.cut_after:
+                    self.cut_after = None
+                    self.cut()
+                    return
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -413,7 +413,7 @@ def test_only_what_is_lost_is_fetched_again(by):
             same(await demand(on, SOURCE, TARGET, way.address), TARGET, ARRAY)
             assert way.cuts == 1
             # What was under way is sent twice, and every message has a header.
-            assert way.back < ARRAY.nbytes * 1.2 + (32 << 10)
+            assert way.through < ARRAY.nbytes * 1.2 + (32 << 10)
 
     asyncio.run(main())
 
@@ -477,19 +477,16 @@ def test_an_offer_that_is_cut_leaves_nothing_and_is_made_again(by):
             stage(**{**SMALL, "maestro.transfer.retries": 1}) as on,
             Relay(on.address) as way,
         ):
-            offering = asyncio.create_task(offer(on, SOURCE, PARTS, way.address))
-            await until(lambda: on.node.holdings.arriving and way.back > 1000)
-            way.cut()
-            await offering
+            way.cut_after = ARRAY.nbytes // 2
+            await offer(on, SOURCE, PARTS, way.address)
+            assert way.cuts == 1
             assert len(on.node.holdings.parts) == 4
             same(await demand(on, SOURCE, TARGET), TARGET, ARRAY)
 
         async with stage(**SMALL) as on, Relay(on.address) as way:
-            offering = asyncio.create_task(offer(on, SOURCE, PARTS, way.address))
-            await until(lambda: on.node.holdings.arriving and way.back > 1000)
-            way.cut()
+            way.cut_after = ARRAY.nbytes // 2
             with pytest.raises(DataLostError, match="'x': rank 0 is not to be had of node"):
-                await offering
+                await offer(on, SOURCE, PARTS, way.address)
             await until(lambda: not on.node.holdings.arriving)
             assert not on.node.holdings.parts
 
@@ -499,9 +496,13 @@ def test_an_offer_that_is_cut_leaves_nothing_and_is_made_again(by):
 def test_what_is_freed_while_it_comes_is_not_stored(by):
     async def main():
         async with stage(**SMALL) as on:
+            buffers = on.node.buffers
+            await buffers.reserve(buffers.limit)
             offering = asyncio.create_task(offer(on, SOURCE, PARTS))
-            await until(lambda: on.node.holdings.arriving)
+            await until(lambda: buffers._waiting)
+            assert on.node.holdings.arriving
             await on.node.free(1, range(4), settled=True)
+            buffers.release(buffers.limit)
             with pytest.raises(DataLostError, match=r"'x': rank 0 .*: it was told to drop it"):
                 await offering
             assert not on.node.holdings.parts

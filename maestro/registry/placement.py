@@ -71,7 +71,10 @@ class Ledger:
         """Promise room for a part of each rank; None, and nothing promised, if it is not there.
 
         The largest parts go first, each to the node that has the smallest share of its limit in
-        use: so equal parts spread evenly.
+        use, counted in parts: so parts spread evenly. Of several such nodes it is the one
+        whose turn it is by the rank, not by who asks first: where each rank is a program of its
+        own, it finds its node again at every step, and there memory of the right size that it has
+        mapped.
 
         Parameters
         ----------
@@ -83,22 +86,24 @@ class Ledger:
             Nodes that are not there are passed over.
         """
         places = self._reserve_near(sizes, near or {})
-        heap = [(node.used / max(node.limit, 1), address) for address, node in self.nodes.items()]
+        rest = {rank: size for rank, size in sizes.items() if rank not in places}
+        first, unit = min(rest, default=0), min(rest.values(), default=0)
+        heap = [
+            (self._burden(address, unit), (number - first) % len(self.nodes), address)
+            for number, address in enumerate(self.nodes)
+        ]
         heapify(heap)
-        for rank, size in _largest_first(sizes):
-            if rank in places:
-                continue
+        for rank, size in _largest_first(rest):
             full = []
-            while heap and not self._fits(heap[0][1], size):
+            while heap and not self._fits(heap[0][-1], size):
                 full.append(heappop(heap))
             if not heap:
                 self.undo(places, sizes)
                 return self.reserve(sizes) if near else None
-            _, address = heappop(heap)
-            node = self.nodes[address]
-            node.used += size
+            _, turn, address = heappop(heap)
+            self.nodes[address].used += size
             places[rank] = address
-            for entry in (*full, (node.used / max(node.limit, 1), address)):
+            for entry in (*full, (self._burden(address, unit), turn, address)):
                 heappush(heap, entry)
         return dict(sorted(places.items()))
 
@@ -161,6 +166,11 @@ class Ledger:
                 self.nodes[address].used += size
                 places[rank] = address
         return places
+
+    def _burden(self, address: str, unit: int) -> float:
+        """The share of its limit that is in use, in whole units: less than half counts for none."""
+        node = self.nodes[address]
+        return round(node.used / max(unit, 1)) / max(node.limit, 1)
 
     def _fits(self, address: str, size: int) -> bool:
         node = self.nodes[address]

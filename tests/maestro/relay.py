@@ -57,9 +57,7 @@ class Relay:
         far_reader, far_writer = await asyncio.open_connection(*self.target)
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(
-                self._pump(reader, far_writer), self._pump(far_reader, writer)
-            )
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             self._writers -= {writer, far_writer}
 

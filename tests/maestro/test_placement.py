@@ -61,6 +61,19 @@ def test_without_wishes_nothing_is_different(nodes, asked):
     assert ledger_of(nodes).reserve(asked) == ledger_of(nodes).reserve(asked, {0: "gone"})
 
 
+@given(st.permutations(range(8)), st.lists(st.integers(0, 9), min_size=4, max_size=4))
+def test_a_rank_that_is_offered_by_itself_finds_its_node_again(turns, others):
+    """Whoever is first, and whatever little the nodes hold beside."""
+    ledger = ledger_of([(address, 1000) for address in "abcd"])
+    for node, beside in zip(ledger.nodes.values(), others, strict=True):
+        node.used = beside
+    for ranks in (turns[:4], turns[4:]):  # parts like these on each, then others
+        places = {rank: ledger.reserve({rank: 100 + rank})[rank] for rank in ranks}
+        assert sorted(places.values()) == list("abcd")
+        if len({rank % 4 for rank in ranks}) == 4:
+            assert places == {rank: "abcd"[rank % 4] for rank in ranks}
+
+
 def test_what_is_near_comes_first_whatever_its_size():
     ledger = ledger_of([("a", 100), ("b", 100)])
     assert ledger.reserve({0: 90, 1: 20, 2: 20}, near={1: "a", 2: "a"}) == {0: "b", 1: "a", 2: "a"}

@@ -12,7 +12,8 @@ before anything counts. Then they take turns, in another order in each round; wh
 part in fewer rounds. Shares are medians of the rounds' ratios. The last table says how far the
 kernels are from what they aim at: the least of a row's cases counts, or their geometric mean.
 
-For small arrays: the microseconds that `permute` and `convert` take beyond NumPy.
+For small arrays: the microseconds that calls of `permute` and `convert` take beyond NumPy. In a
+turn of many calls of each, medians of the turns.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from layouts import convert
 PATIENCE = 0.5  # seconds that a peer may spend on one case before it leaves the race
 SMALL = "small"
 SMALL_AIM = 2.0  # microseconds beyond NumPy
+SMALL_SIZES = (8, 64, 512, 4096, 16384, 65536)  # bytes
 QUICK = 32  # extents are divided by this for a quick look
 
 
@@ -203,27 +205,40 @@ class Small:
 
 
 def small_arrays(rounds: int, quick: bool) -> Iterator[Small]:
-    """`permute` and `convert` of arrays of one element to 64 KiB, in one to four dimensions."""
-    for ndim in range(1, 5):
-        for nbytes in (8, 64, 512, 4096, 16384, 65536):
+    """Calls for arrays of one element to 64 KiB, in one to five dimensions."""
+    for ndim in range(1, 6):
+        for nbytes in SMALL_SIZES:
             array = np.random.default_rng(0).random(small_shape(ndim, nbytes // 8))
-            axes = tuple(reversed(range(ndim)))
-            for call, ours, theirs in (
-                ("permute", *(permuting(array, axes), lambda a=array: a.transpose().copy("C"))),
-                ("convert", *(converting(array), lambda a=array: a.copy("F"))),
-            ):
+            for call, (ours, theirs) in small_calls(array).items():
                 taken = microseconds({"maestro": ours, "NumPy": theirs}, rounds, quick)
                 yield Small(call, array.shape, nbytes, *taken)
 
 
-def permuting(array: Array, axes: tuple[int, ...]) -> Work:
-    """A call of permute."""
-    return lambda: kernels.permute(array, axes)
-
-
-def converting(array: Array) -> Work:
-    """A call of convert."""
-    return lambda: convert(array, order="F")
+def small_calls(a: Array) -> dict[str, tuple[Work, Work]]:
+    """Our call and NumPy's for the same, by name."""
+    axes = tuple(reversed(range(a.ndim)))
+    turned, out = (np.ones(a.shape[::-1]) for _ in range(2))
+    every = np.ones([2 * n for n in a.shape])[(slice(None, None, 2),) * a.ndim]
+    return {
+        "permute": (lambda: kernels.permute(a, axes), lambda: a.transpose().copy("C")),
+        "permute, out given": (
+            lambda: kernels.permute(a, axes, out=out),
+            lambda: np.copyto(out, a.transpose()),
+        ),
+        "convert": (lambda: convert(a, order="F"), lambda: a.copy("F")),
+        "convert, out given": (
+            lambda: convert(a, order="F", out=turned.T),
+            lambda: np.copyto(turned.T, a),
+        ),
+        "convert, nothing to do": (lambda: convert(a), lambda: a.copy()),
+        "convert, every other": (lambda: convert(every, order="F"), lambda: every.copy("F")),
+        "convert to f4": (lambda: convert(a, dtype="f4"), lambda: a.astype("f4")),
+        "convert to f4 in F": (
+            lambda: convert(a, order="F", dtype="f4"),
+            lambda: a.astype("f4", order="F"),
+        ),
+        "convert to >f8": (lambda: convert(a, dtype=">f8"), lambda: a.astype(">f8")),
+    }
 
 
 def small_shape(ndim: int, elements: int) -> tuple[int, ...]:

@@ -18,22 +18,25 @@ memory is nothing but other strides, so a transposition is the move of one whole
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from math import prod
-from typing import NamedTuple
+from functools import cache, lru_cache, partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from kernels.checks import Array, address, check_move
+from kernels.checks import Array, address, check_move, distance
 from kernels.loading import kernel
 from kernels.nest import Nest, nest
 from kernels.pieces import Pieces
 from kernels.threads import Task, check_threads, run_all, usable_cpus
 
-SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is done before a kernel has begun
-SMALL_RUNS = 1 << 17  # bytes: the same where the innermost axis is dense on both sides
+SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is as fast as a kernel
+KERNEL_BYTES = 4 << 20  # from here on a kernel is also faster where both sides lie alike
 STREAM_BYTES = 4 << 20  # from here on the target is written past the caches
 PARALLEL_BYTES = 4 << 20  # below this, handing work to a thread costs more than it saves
+# Between these sizes the C library's copy has the processor copy (rep movsb), and these need up to
+# fifteen times as long if the target lies 1 to 31 bytes after the source, modulo 4096: 64 KiB take
+# 30 us. Malloc often puts it 16 bytes after.
+SLOW_PROCESSORS, SLOW_BYTES = ("znver3", "znver4"), (1 << 15, 1 << 19)
 
 
 def move(
@@ -78,8 +81,8 @@ def move(
            [-1, -1, -1, -1]])
     """
     check_threads(threads)
-    check_move(target, source, pieces)
-    _move_checked(target, source, tuple(pieces), threads)
+    nbytes = check_move(target, source, pieces)
+    _move_checked(target, source, tuple(pieces), nbytes, threads)
 
 
 def move_all(
@@ -105,8 +108,7 @@ def move_all(
     check_threads(threads)
     sizes = []
     for target, source, pieces in moves:
-        check_move(target, source, pieces)
-        sizes.append(prod(axis.size for axis in pieces) * target.itemsize)
+        sizes.append(check_move(target, source, pieces))
     total = sum(sizes)
     number = threads or (1 if total < PARALLEL_BYTES else usable_cpus())
     tasks: list[Task] = []
@@ -121,55 +123,94 @@ def move_all(
 def move_whole(target: Array, source: Array, threads: int | None = None) -> None:
     """Copy every element of an array into another of equal shape and dtype: a change of order.
 
-    What is small stays with NumPy, whose call costs less than preparing ours: a microsecond, where
-    a cached loop nest is found in five.
+    What NumPy does as fast is left to NumPy, whose call costs less: a microsecond or two.
 
     Raises
     ------
     ValueError
         As :func:`move`, for a target that overlaps the source or has stride 0.
     """
-    check_threads(threads)
-    if is_small_move(target, source) and not np.may_share_memory(target, source):
+    apart = 0 not in target.strides and not np.may_share_memory(target, source)
+    if threads is None and apart and _by_numpy(target, source):
         np.copyto(target, source)
         return
+    check_threads(threads)
     pieces = _whole(target.shape)
-    if 0 in target.strides or np.may_share_memory(target, source):
+    if not apart:
         check_move(target, source, pieces)
-    _move_checked(target, source, pieces, threads)
+    _move_checked(target, source, pieces, target.nbytes, threads)
 
 
-def is_small(array: Array) -> bool:
-    """Whether NumPy copies this, from or to any order, sooner than a kernel can be called.
+def _by_numpy(target: Array, source: Array) -> bool:
+    """Whether NumPy copies this no slower than a kernel does, with what its call costs.
 
-    Structured elements are left to the kernel: NumPy copies their fields and not what lies between.
+    That is what is small, and what stays in the caches if both sides are walked along one axis.
     """
-    dtype = array.dtype
-    return array.size <= SMALL_SIZE and dtype.names is None and not dtype.hasobject
-
-
-def is_small_move(target: Array, source: Array) -> bool:
-    """Whether the same holds of a copy between these two, which may have long runs in common."""
-    if 0 in target.strides or target.dtype.names is not None:
+    if target.dtype.names is not None:  # NumPy copies fields, and not what lies between
         return False
-    dense = (target.itemsize,)
-    runs = source.strides[-1:] == target.strides[-1:] == dense and target.shape[-1] >= 16
-    return is_small(target) or (runs and target.nbytes <= SMALL_RUNS)
+    nbytes, alike = target.nbytes, target.strides == source.strides
+    if alike and SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1]:
+        return not _is_slow(target, source)
+    if target.size <= SMALL_SIZE:
+        return True
+    return nbytes < KERNEL_BYTES and (alike or _fastest(target) == _fastest(source))
+
+
+def _fastest(array: Array) -> int:
+    shape, strides = array.shape, array.strides
+    return min(range(array.ndim), key=lambda k: (shape[k] == 1, abs(strides[k])))
+
+
+def _is_slow(target: Array, source: Array) -> bool:
+    """Whether this is, where it has no gaps, a copy of bytes at a distance at which it is slow."""
+    return 0 < distance(target, source) % 4096 < 32 and _is_slow_processor()
+
+
+@cache
+def _is_slow_processor() -> bool:
+    from kernels.machine_code import processor  # here, for it takes a while to be imported
+
+    return processor().name in SLOW_PROCESSORS
+
+
+def copy_if_small(array: Array, order: Literal["C", "F"]) -> Array | None:
+    """A copy in this order, if NumPy makes it no slower than a kernel; otherwise None."""
+    dtype = array.dtype
+    if dtype.names is not None or dtype.hasobject:
+        return None
+    nbytes = array.nbytes
+    if SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1] and array.flags[order]:
+        result = np.empty(array.shape, dtype, order)
+        if _is_slow(result, array):
+            move_serially(result, array, _whole(array.shape), False)
+        else:
+            result[...] = array
+        return result
+    if array.size <= SMALL_SIZE or (nbytes < KERNEL_BYTES and is_along(array, order)):
+        return array.copy(order)
+    return None
+
+
+def is_along(array: Array, order: Literal["C", "F"]) -> bool:
+    """Whether the axis that is the fastest one in this order is so in the array."""
+    strides = array.strides
+    if not strides:
+        return True
+    fastest = -1 if order == "C" else 0
+    return array.shape[fastest] > 1 and abs(strides[fastest]) == min(map(abs, strides))
 
 
 def _move_checked(
-    target: Array, source: Array, pieces: tuple[Pieces, ...], threads: int | None
+    target: Array, source: Array, pieces: tuple[Pieces, ...], nbytes: int, threads: int | None
 ) -> None:
-    nbytes = prod(axis.size for axis in pieces) * target.itemsize
     if nbytes == 0:
         return
     if threads is None:
         threads = 1 if nbytes < PARALLEL_BYTES else usable_cpus()
-    tasks = _tasks(target, source, pieces, nbytes, threads)
-    if len(tasks) == 1:
-        tasks[0]()
+    if threads == 1:
+        move_serially(target, source, pieces, nbytes >= STREAM_BYTES)
     else:
-        run_all(tasks)
+        run_all(_tasks(target, source, pieces, nbytes, threads))
 
 
 def _tasks(

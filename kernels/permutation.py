@@ -52,22 +52,29 @@ def permute(
     [[[0, 3]], [[1, 4]], [[2, 5]]]
     """
     source = np.asarray(src)
-    if out is None and threads is None and type(axes) is tuple and moving.is_small(source):
-        try:
-            if len(axes) == source.ndim:
-                return source.transpose(axes).copy()
-        except ValueError:
-            normal_axes(axes, source.ndim)  # says what is wrong with them
-            raise
-    check_dtype(source.dtype, "src")
-    view = source.transpose(normal_axes(axes, source.ndim))
+    view = _transposed(source, axes)
     if out is None:
-        result = np.empty(view.shape, view.dtype)
+        small = moving.copy_if_small(view, "C") if threads is None else None
+        if small is not None:
+            return small
+        check_dtype(view.dtype, "src")
+        out = np.empty(view.shape, view.dtype)
     else:
-        result = out
-        _check_out(result, view)
-    moving.move_whole(result, view, threads)
-    return result
+        _check_out(out, view)
+        if view.dtype.hasobject:
+            check_dtype(view.dtype, "src")
+    moving.move_whole(out, view, threads)
+    return out
+
+
+def _transposed(source: Array, axes: Sequence[int]) -> Array:
+    """The view; by NumPy's call alone where `axes` are as they should be."""
+    if type(axes) is tuple and len(axes) == source.ndim:
+        try:
+            return source.transpose(axes)
+        except (TypeError, ValueError):
+            pass  # `normal_axes` says what is wrong
+    return source.transpose(normal_axes(axes, source.ndim))
 
 
 def normal_axes(axes: Sequence[int], ndim: int) -> tuple[int, ...]:
@@ -90,4 +97,5 @@ def _check_out(out: Array, view: Array) -> None:
         raise ValueError(f"out has shape {out.shape}, but the result has {view.shape}")
     if out.dtype != view.dtype:
         raise TypeError(f"out has dtype {out.dtype}, but src has {view.dtype}")
-    check_writeable(out, "out")
+    if not out.flags.writeable:
+        check_writeable(out, "out")

@@ -22,24 +22,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import product
 from math import isqrt, prod
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import Pieces
 from kernels.checks import MAX_OVERLAP_WORK
+from kernels.moving import is_along
 from kernels.threads import check_threads, run_all, usable_cpus
 from layouts.orders import slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 
-__all__ = ["cast"]
+__all__ = ["cast", "is_small"]
 
 #: Bytes of a block on its wider side. Smaller ones would stay in closer caches, but preparing each
 #: move costs more: f8 -> f4 across 8192 x 8192 takes 140 ms with these, 220 with a quarter of it.
 BLOCK_BYTES = 1 << 21
-#: Below this many bytes a second thread costs more than it saves.
-PARALLEL_BYTES = 1 << 20
+#: Up to here NumPy casts and transposes in one call faster than we can prepare to.
+SMALL_ELEMENTS = 1 << 15
+#: Below this many bytes a second thread costs more than it saves, and so does what comes before
+#: NumPy's cast where it walks along both sides.
+PARALLEL_BYTES = 1 << 22
 #: From this many elements in a row on, NumPy is as fast along rows that lie anywhere.
 LONG_ROW = 64
 
@@ -74,11 +78,16 @@ def cast(target: AnyArray, source: AnyArray, threads: int | None = None) -> None
     _check_apart(target, source)
     if source.size == 0:
         return
+    drops = source.dtype.kind == "c" and target.dtype.kind in "iuf"
+    copy = _copy_real if drops else _copy
+    if source.size <= SMALL_ELEMENTS and not (
+        isinstance(target, TiledArray) or isinstance(source, TiledArray)
+    ):
+        copy(target, source)
+        return
     if threads is None:
         nbytes = source.size * max(source.itemsize, target.itemsize)
         threads = 1 if nbytes < PARALLEL_BYTES else usable_cpus()
-    drops = source.dtype.kind == "c" and target.dtype.kind in "iuf"
-    copy = _copy_real if drops else _copy
     orders = _fastest_first(target), _fastest_first(source)
     if _lie_alike(target, source, orders):
         work, extents = _copy_blocks, _slab_extents(target.shape, orders[0], threads)
@@ -88,6 +97,14 @@ def cast(target: AnyArray, source: AnyArray, threads: int | None = None) -> None
     shares = _shares(target.shape, extents, orders[0], threads)
     run_all([partial(errors.during, work, target, source, blocks, copy) for blocks in shares])
     errors.report()
+
+
+def is_small(array: NDArray[Any], itemsize: int, order: Literal["C", "F"]) -> bool:
+    """Whether NumPy casts this, to elements of so many bytes in this order, no slower than we."""
+    size = array.size
+    if size <= SMALL_ELEMENTS:
+        return True
+    return size * max(itemsize, array.itemsize) < PARALLEL_BYTES and is_along(array, order)
 
 
 def _copy(target: NDArray[Any], source: NDArray[Any]) -> None:

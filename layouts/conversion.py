@@ -8,21 +8,17 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-import kernels
 from kernels import Pieces
 from kernels.checks import check_dtype, check_writeable
-from kernels.moving import is_small
+from kernels.moving import copy_if_small, move_whole
 from kernels.threads import check_threads
-from layouts.casting import cast
+from layouts.casting import cast, is_small
 from layouts.orders import Order, Tiled, empty, in_order, normalize, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 
 __all__ = ["Casting", "convert"]
 
 Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
-
-#: Up to here NumPy casts and transposes in one call faster than we can prepare to.
-SMALL_ELEMENTS = 1 << 15
 
 
 @overload
@@ -119,14 +115,17 @@ def convert(
     """
     if not isinstance(array, TiledArray):
         array = np.asarray(array)
+        if out is None and threads is None and not isinstance(order, Tiled):
+            small = _by_numpy(array, order, dtype, casting)
+            if small is not None:
+                return small
+        check_dtype(array.dtype, "array")
         if dtype is None and not isinstance(order, Tiled):
             return _reordered(array, order, out, threads)
-        check_dtype(array.dtype, "array")
+    wanted = array.dtype
     if dtype is not None:
+        check_threads(threads)
         wanted = _checked(np.dtype(dtype))
-        if out is None and array.size <= SMALL_ELEMENTS and not isinstance(order, Tiled):
-            check_threads(threads)
-            return _small(np.asarray(array), order, wanted, casting)
         if _needs_whole(array.dtype, wanted):
             array = np.asarray(array).astype(wanted, casting=casting)
             wanted = array.dtype
@@ -134,8 +133,6 @@ def convert(
             # The cast of nothing says what the type is in full, whether it is allowed, and what
             # NumPy warns of.
             wanted = np.empty(0, array.dtype).astype(wanted, casting=casting).dtype
-    else:
-        wanted = array.dtype
     order = normalize(order, array.ndim)
     if out is None:
         out = empty(array.shape, wanted, order)
@@ -148,41 +145,22 @@ def convert(
     return out
 
 
-def _reordered(
-    array: NDArray[Any],
-    order: str | tuple[int, ...],
-    out: NDArray[Any] | TiledArray | None,
-    threads: int | None,
-) -> NDArray[Any]:
-    """A plain array of the same type in another plain order: a permutation in C order.
-
-    The axes of both, slowest of the result first, make it one.
-    """
-    if out is None and threads is None and order in ("C", "F") and is_small(array):
-        return array.copy(order)  # type: ignore[arg-type]
-    if out is not None:
-        _check_out(out, array.shape, array.dtype, order)
-        plain: Any = out
+def _by_numpy(
+    array: NDArray[Any], order: Any, dtype: DTypeLike | None, casting: Casting
+) -> NDArray[Any] | None:
+    """The result in a plain order, if NumPy makes it no slower than we do."""
+    if not (order == "C" or order == "F"):
         axes = slowest_first(order, array.ndim)
-        kernels.permute(array, axes, out=plain.transpose(axes), threads=threads)
-        return plain  # type: ignore[no-any-return]
-    if isinstance(order, str):
-        if order == "C":
-            return kernels.permute(array, range(array.ndim), threads=threads)
-        if order == "F":
-            return kernels.permute(array.T, range(array.ndim), threads=threads).T
-    axes = slowest_first(order, array.ndim)
-    return kernels.permute(array, axes, threads=threads).transpose(_inverse(axes))
-
-
-def _small(
-    array: NDArray[Any], order: str | Sequence[int], dtype: np.dtype[Any], casting: Casting
-) -> NDArray[Any]:
-    if isinstance(order, str) and order in ("C", "F"):
-        plain: Any = array
-        return plain.astype(dtype, order, casting, subok=False)  # type: ignore[no-any-return]
-    axes = slowest_first(order, array.ndim)
-    return array.transpose(axes).astype(dtype, "C", casting).transpose(_inverse(axes))
+        small = _by_numpy(array.transpose(axes), "C", dtype, casting)
+        return None if small is None else small.transpose(_inverse(axes))
+    if dtype is None:
+        return copy_if_small(array, order)
+    if array.dtype.hasobject:
+        return None
+    wanted = _checked(np.dtype(dtype))
+    if is_small(array, wanted.itemsize, order):
+        return array.astype(wanted, order, casting, False)
+    return None
 
 
 def _inverse(axes: Sequence[int]) -> list[int]:
@@ -190,6 +168,20 @@ def _inverse(axes: Sequence[int]) -> list[int]:
     for position, axis in enumerate(axes):
         inverse[axis] = position
     return inverse
+
+
+def _reordered(
+    array: NDArray[Any],
+    order: str | tuple[int, ...],
+    out: NDArray[Any] | TiledArray | None,
+    threads: int | None,
+) -> NDArray[Any]:
+    """A plain array of the same type in another plain order."""
+    if out is not None:
+        _check_out(out, array.shape, array.dtype, order)
+    result: Any = empty(array.shape, array.dtype, order) if out is None else out
+    move_whole(result, array, threads)
+    return result  # type: ignore[no-any-return]
 
 
 def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -213,7 +205,7 @@ def _has_complex(dtype: np.dtype[Any]) -> bool:
 
 
 def _check_out(out: AnyArray, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
-    if not isinstance(out, np.ndarray | TiledArray):
+    if not isinstance(out, np.ndarray) and not isinstance(out, TiledArray):
         raise TypeError(f"out: got {type(out).__name__}, expected an array")
     if out.shape != shape:
         raise ValueError(f"out: its shape is {out.shape}, expected {shape}")

@@ -233,6 +233,9 @@ def empty(shape: Sequence[int], dtype: DTypeLike, order: Order = "C") -> NDArray
         from layouts.tiled import TiledArray
 
         return TiledArray.empty(shape, dtype, order)
+    if order == "C" or order == "F":
+        memory: NDArray[Any] = np.empty(shape, dtype, order)  # type: ignore[call-overload]
+        return memory
     axes = slowest_first(order, len(shape))
     memory = np.empty([shape[axis] for axis in axes], dtype)
     return memory.transpose(np.argsort(axes)) if axes else memory
@@ -244,4 +247,6 @@ def in_order(array: NDArray[Any] | TiledArray, order: Order) -> bool:
         return array.order == order
     if isinstance(order, Tiled):
         return False
+    if order == "C" or order == "F":
+        return array.flags[order]  # type: ignore[index]
     return array.transpose(slowest_first(order, array.ndim)).flags.c_contiguous

@@ -29,7 +29,7 @@ DTYPES += [
 @contextmanager
 def by_the_kernel(stream: bool) -> Iterator[None]:
     """Leave nothing small to NumPy; write past the caches, or not, whatever the size."""
-    sizes = {"SMALL_SIZE": -1, "SMALL_RUNS": -1, "STREAM_BYTES": 0 if stream else 1 << 60}
+    sizes = {"SMALL_SIZE": -1, "KERNEL_BYTES": -1, "STREAM_BYTES": 0 if stream else 1 << 60}
     with patch.multiple(moving, **sizes):
         yield
 

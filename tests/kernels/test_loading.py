@@ -18,7 +18,7 @@ ROOT = Path(kernels.__file__).parent.parent
 
 MOVE = """
 import numpy as np, kernels
-kernels.moving.SMALL_SIZE = kernels.moving.SMALL_RUNS = -1  # nothing is left to NumPy
+kernels.moving.SMALL_SIZE = kernels.moving.KERNEL_BYTES = -1  # nothing is left to NumPy
 a = np.arange({n}, dtype="{dtype}").reshape(20, -1)
 assert kernels.permute(a, (1, 0)).tobytes() == a.T.tobytes()
 """

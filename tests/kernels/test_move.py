@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kernels import Pieces, move, move_all
+from kernels import Pieces, move, move_all, moving
+from kernels.checks import address, distance
 from tests.kernels.naive import (
     DTYPES,
     POISON,
@@ -242,3 +243,24 @@ def test_large_transpositions_from_and_to_any_address(dtype, shape, shift):
     assert target.tobytes() == source.T.tobytes()
     assert (memory[: 64 + shift] == POISON).all()
     assert (memory[64 + shift + size :] == POISON).all()
+
+
+def test_addresses_are_what_numpy_says():
+    array = np.arange(24.0).reshape(2, 3, 4)
+    masked = np.ma.masked_array(array)
+    for a in (array, array[::-1, ::2, 1:], array.T, np.zeros(()), np.empty((0, 3)), masked):
+        assert address(a) == a.__array_interface__["data"][0]
+        assert distance(a, array) == address(a) - address(array)
+
+
+@pytest.mark.parametrize("shift", [0, 16, 32])
+def test_copies_at_any_distance_of_what_processors_copy_slowly(shift, monkeypatch):
+    monkeypatch.setattr(moving, "_is_slow_processor", lambda: True)
+    memory = np.zeros(3 * 65536, np.uint8)
+    source, target = memory[:65536], memory[65536 + shift :][:65536]
+    source[:] = np.random.default_rng(shift).integers(0, 256, source.size)
+    moving.move_whole(target, source)
+    np.testing.assert_array_equal(target, source)
+    np.testing.assert_array_equal(moving.copy_if_small(source, "C"), source)
+    assert not memory[65536 : 65536 + shift].any()
+    assert not memory[2 * 65536 + shift :].any()

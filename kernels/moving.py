@@ -40,7 +40,11 @@ SLOW_PROCESSORS, SLOW_BYTES = ("znver3", "znver4"), (1 << 15, 1 << 19)
 
 
 def move(
-    target: Array, source: Array, pieces: Sequence[Pieces], threads: int | None = None
+    target: Array,
+    source: Array,
+    pieces: Sequence[Pieces],
+    threads: int | None = None,
+    stream: bool | None = None,
 ) -> None:
     """Copy a product of pieces from one strided array into another.
 
@@ -56,6 +60,9 @@ def move(
     threads : int, optional
         Parts into which the work is cut, which as many threads share as are free. By default 1 for
         less than 4 MiB, otherwise the number of CPUs that this process may use.
+    stream : bool, optional
+        Whether to write past the caches: for what is not read soon, as some of a large target. By
+        default from 4 MiB on.
 
     Raises
     ------
@@ -82,7 +89,7 @@ def move(
     """
     check_threads(threads)
     nbytes = check_move(target, source, pieces)
-    _move_checked(target, source, tuple(pieces), nbytes, threads)
+    _move_checked(target, source, tuple(pieces), nbytes, threads, stream)
 
 
 def move_all(
@@ -116,7 +123,7 @@ def move_all(
         if nbytes:
             # So small that they come out even, however they differ.
             parts = min(number, -(-2 * number * nbytes // total))
-            tasks += _tasks(target, source, tuple(pieces), nbytes, parts)
+            tasks += _tasks(target, source, tuple(pieces), nbytes >= STREAM_BYTES, parts)
     run_all(tasks, number)
 
 
@@ -201,23 +208,29 @@ def is_along(array: Array, order: Literal["C", "F"]) -> bool:
 
 
 def _move_checked(
-    target: Array, source: Array, pieces: tuple[Pieces, ...], nbytes: int, threads: int | None
+    target: Array,
+    source: Array,
+    pieces: tuple[Pieces, ...],
+    nbytes: int,
+    threads: int | None,
+    stream: bool | None = None,
 ) -> None:
     if nbytes == 0:
         return
+    if stream is None:
+        stream = nbytes >= STREAM_BYTES
     if threads is None:
         threads = 1 if nbytes < PARALLEL_BYTES else usable_cpus()
     if threads == 1:
-        move_serially(target, source, pieces, nbytes >= STREAM_BYTES)
+        move_serially(target, source, pieces, stream)
     else:
-        run_all(_tasks(target, source, pieces, nbytes, threads))
+        run_all(_tasks(target, source, pieces, stream, threads))
 
 
 def _tasks(
-    target: Array, source: Array, pieces: tuple[Pieces, ...], nbytes: int, parts: int
+    target: Array, source: Array, pieces: tuple[Pieces, ...], stream: bool, parts: int
 ) -> list[Task]:
     """A move cut into at most so many."""
-    stream = nbytes >= STREAM_BYTES
     products = share(pieces, target.strides, parts)
     return [partial(move_serially, target, source, product, stream) for product in products]
 

@@ -256,7 +256,11 @@ def as_array(value: Any) -> AnyArray:
 
 
 def move(
-    target: AnyArray, source: AnyArray, pieces: Sequence[Pieces], threads: int | None = None
+    target: AnyArray,
+    source: AnyArray,
+    pieces: Sequence[Pieces],
+    threads: int | None = None,
+    stream: bool | None = None,
 ) -> None:
     """`kernels.move` for plain arrays and for arrays in tiles, on either side.
 
@@ -269,7 +273,7 @@ def move(
         As `kernels.move`.
     """
     if isinstance(target, np.ndarray) and isinstance(source, np.ndarray):
-        kernels.move(target, source, pieces, threads)
+        kernels.move(target, source, pieces, threads, stream)
         return
     _check(target, source, pieces)
     if target.itemsize and all(p.size for p in pieces):
@@ -277,7 +281,7 @@ def move(
             kernels.refine(p, s, t)
             for p, s, t in zip(pieces, _tilings(source), _tilings(target), strict=True)
         ]
-        _move_views((target, 0), (source, 0), refined, threads)
+        _move_views((target, 0), (source, 0), refined, threads, stream)
 
 
 def move_all(
@@ -323,7 +327,11 @@ _Side: TypeAlias = tuple[AnyArray, int]
 
 
 def _move_views(
-    target: _Side, source: _Side, pieces: Sequence[Pieces], threads: int | None
+    target: _Side,
+    source: _Side,
+    pieces: Sequence[Pieces],
+    threads: int | None,
+    stream: bool | None,
 ) -> None:
     """Move pieces whose offsets are those of the views; in halves where a view is too large."""
     if _widest(target, source, pieces) is not None:
@@ -335,13 +343,14 @@ def _move_views(
         if long is not None:
             for half in pieces[long].cut(2):
                 halves = [*pieces[:long], half, *pieces[long + 1 :]]
-                _move_views(target, source, halves, threads)
+                _move_views(target, source, halves, threads, stream)
             return
     kernels.move(
         _view(*target, [p.target_extent[1] for p in pieces]),
         _view(*source, [p.source_extent[1] for p in pieces]),
         pieces,
         threads,
+        stream,
     )
 
 

@@ -70,7 +70,7 @@ BATCH = 1024
 MOST_AHEAD = 1 << 16
 
 #: Raised with every change that an older app or manager would not understand.
-PROTOCOL = 14
+PROTOCOL = 15
 
 
 def check_protocol(protocol: Any, speaker: str) -> None:

@@ -32,6 +32,7 @@ from maestro.transport.network import Network, Terms, terms
 from maestro.transport.offload import SMALL, compiled, off_loop
 from maestro.transport.onhost import Displaced, Found, Moved, fill, locate, worth_mapping
 from maestro.transport.packing import Slab
+from maestro.transport.payload import message_order
 from maestro.transport.pulling import Request
 from maestro.transport.shares import Share, Source, by_node, shares
 from maestro.transport.small import fetch_pieces, fetch_whole
@@ -223,6 +224,7 @@ class _Fetch:
             self.target,
             share.pairs,
             self.source.dtype.itemsize,
+            message_order(self.source.distribution.order),
             share.nbytes,
             self.terms.chunk,
             self.terms.credit,

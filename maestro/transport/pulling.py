@@ -33,6 +33,7 @@ from distributed.comm.core import Comm
 from numpy.typing import NDArray
 
 from layouts import Distribution, Plan, plan
+from layouts.orders import Tiled, from_plain, normalize, to_plain
 from layouts.tiled import AnyArray
 from maestro.errors import ProtocolError
 from maestro.spelling import layout_from_wire, layout_to_wire
@@ -72,6 +73,8 @@ class Request:
         Target and source rank of each pair, in the order wanted.
     itemsize : int
         Bytes per element.
+    order : "C", "F" or tuple of int
+        How elements lie in a message: as they do in the source's parts.
     size : int
         Bytes of all pairs.
     region : tuple of pairs of int, optional
@@ -94,6 +97,7 @@ class Request:
     target: Distribution
     pairs: NDArray[np.int64]
     itemsize: int
+    order: str | tuple[int, ...]
     size: int
     chunk: int
     credit: int
@@ -147,11 +151,12 @@ class Request:
             way = self.plan(next(iter(chosen.values())).distribution)
         except (ValueError, TypeError) as error:
             raise ProtocolError(f"request for array bytes: {error}") from None
-        return arrays, messages(way, self.pairs, itemsize, chunk, self.skip)
+        return arrays, messages(way, self.pairs, itemsize, self.order, chunk, self.skip)
 
     def to_words(self) -> dict[str, Any]:
         """As a plain message; the pairs as bytes, for there can be millions of them."""
         words = {**vars(self), "target": layout_to_wire(self.target)}
+        words["order"] = to_plain(self.order)
         words["pairs"] = self.pairs.astype("<i8").tobytes()
         return words
 
@@ -174,6 +179,9 @@ class Request:
             target = layout_from_wire(words["target"])
             if not len(pairs) or pairs.min() < 0 or pairs[:, 0].max() >= target.size:
                 raise ValueError(f"got pairs {pairs.tolist()[:3]} ..., expected ranks of {target}")
+            order = normalize(from_plain(words["order"]), target.ndim)
+            if isinstance(order, Tiled):
+                raise ValueError(f"got order {order}, expected one without tiles")
             silence = float(words["silence"])
             if not 0 < silence < math.inf:
                 raise ValueError(f"got silence {silence}, expected seconds")
@@ -184,6 +192,7 @@ class Request:
             return cls(
                 target=target,
                 pairs=pairs,
+                order=order,
                 silence=silence,
                 region=region,
                 instead=instead,
@@ -221,7 +230,7 @@ class Giving(NodeEnd):
 
     async def talk(self) -> None:
         """Send one message after the other; each is worked out while the one before is sent."""
-        request, order = self._request, self._request.target.order
+        request, order = self._request, self._request.order
         chunk = max(1, min(request.chunk, self._buffers.limit))
         arrays, sequence = request.sequence(self._parts, chunk)
         held = request.held
@@ -291,13 +300,13 @@ async def pull(
     """
     itemsize = request.itemsize
     small = compiled(itemsize) and request.size <= SMALL and len(request.pairs) <= FEW
-    order = request.target.order
+    order = request.order
     sequence: Iterator[list[Slab]] | None = None
 
     def place(data: NDArray[np.uint8], chunk: int) -> list[Slab]:
         nonlocal sequence
         if sequence is None:
-            sequence = messages(way, request.pairs, itemsize, chunk, request.skip)
+            sequence = messages(way, request.pairs, itemsize, order, chunk, request.skip)
         slabs = next(sequence, [])
         if nbytes(slabs) != len(data):
             raise ProtocolError(

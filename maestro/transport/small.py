@@ -160,10 +160,12 @@ async def fetch_pieces(
     if not request.at_once:
         return None
     data = await _ask(ways, node, "pieces", request=request.to_words())
-    slabs = list(chain.from_iterable(messages(way, request.pairs, request.itemsize, AT_ONCE)))
+    slabs = list(
+        chain.from_iterable(messages(way, request.pairs, request.itemsize, request.order, AT_ONCE))
+    )
     if not isinstance(data, bytes) or len(data) != nbytes(slabs):
         return None
-    unpack(slabs, parts, request.target.order, np.frombuffer(data, np.uint8))
+    unpack(slabs, parts, request.order, np.frombuffer(data, np.uint8))
     return slabs
 
 
@@ -247,5 +249,5 @@ def give_pieces(holdings: Holdings, words: Any) -> bytes | None:
         if nbytes(slabs) > AT_ONCE:
             return None
         data = np.empty(nbytes(slabs), np.uint8)
-        pack(slabs, arrays, request.target.order, data)
+        pack(slabs, arrays, request.order, data)
         return data.tobytes()

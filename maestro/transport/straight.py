@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 import kernels
 from layouts import Plan
-from layouts.orders import Order, slowest_first
+from layouts.orders import slowest_first
 from layouts.tiled import AnyArray
 from maestro.errors import MaestroError, ProtocolError
 from maestro.transport import pulling
@@ -39,8 +39,16 @@ from maestro.transport.buffers import buffer
 from maestro.transport.ends import Missing
 from maestro.transport.headers import attended, before, header, hear, tell
 from maestro.transport.offload import off_loop
-from maestro.transport.packing import Slab, messages, nbytes, pack, runs_given, runs_taken, unpack
-from maestro.transport.payload import message_order
+from maestro.transport.packing import (
+    Plain,
+    Slab,
+    messages,
+    nbytes,
+    pack,
+    runs_given,
+    runs_taken,
+    unpack,
+)
 from maestro.transport.pulling import Request
 from maestro.transport.sockets import Socket, borrowed
 from maestro.transport.vectors import Runs
@@ -50,9 +58,9 @@ __all__ = ["LEAST", "Coming", "Giving", "pull"]
 #: Bytes from which on a stream goes this way: a thread is woken on either side.
 LEAST = 1 << 20
 
-#: Bytes that are packed, and sent, at a time: while the next ones are packed the peer empties the
-#: system's buffers. Fewer are packed through the caches, not past them, which takes twice as long
-#: (64 MiB, transposed, by 1 MiB: 48 ms, not 22); twice as many gain nothing.
+#: Bytes that are packed and sent, or received and unpacked, at a time: meanwhile the peer fills the
+#: system's buffers, or empties them. Fewer make shorter runs in a target of another order (64 MiB
+#: by 1 MiB: 14 ms to unpack them, not 10); twice as many gain nothing.
 STAGE = 4 << 20
 
 #: Slabs of fewer bytes are packed with others all the same.
@@ -65,7 +73,7 @@ RUN = 1 << 12
 
 def staged(
     slabs: Sequence[Slab],
-    order: Order,
+    order: Plain,
     limit: int,
     together: Callable[[Slab], Runs | None],
 ) -> Iterator[tuple[list[Slab], Runs | None]]:
@@ -75,8 +83,8 @@ def staged(
     ----------
     slabs : sequence of Slab
         The message.
-    order : order
-        Of the target.
+    order : "C", "F" or tuple of int
+        How they lie in it.
     limit : int
         Bytes of the stage.
     together : callable
@@ -99,12 +107,12 @@ def staged(
         yield batch, None
 
 
-def _cut(slab: Slab, order: Order, limit: int) -> Iterator[Slab]:
+def _cut(slab: Slab, order: Plain, limit: int) -> Iterator[Slab]:
     """The same bytes, a stageful at a time."""
     if slab.nbytes <= limit:
         yield slab
         return
-    axes = slowest_first(message_order(order), len(slab.pieces))
+    axes = slowest_first(order, len(slab.pieces))
     itemsize = slab.nbytes // int(np.prod(kernels.shape(slab.pieces)))
     for cut in kernels.slabs([slab.pieces[axis] for axis in axes], max(1, limit // itemsize)):
         pieces = tuple(cut[axes.index(axis)] for axis in range(len(axes)))
@@ -125,7 +133,7 @@ class Giving(pulling.Giving):
                 raise
 
     async def _give(self, line: Socket) -> None:
-        request, order = self._request, self._request.target.order
+        request, order = self._request, self._request.order
         held, buffers = request.held, self._buffers
         chunk = max(1, min(request.chunk, buffers.limit))
         arrays, sequence = request.sequence(self._parts, chunk)
@@ -190,16 +198,16 @@ class Coming:
         self._line.receive(bytearray(before(size)))
         if self._sequence is None:
             request = self._request
-            pairs, itemsize = request.pairs, request.itemsize
-            self._sequence = messages(self._way, pairs, itemsize, max(chunk, 1), request.skip)
+            asked = request.pairs, request.itemsize, request.order
+            self._sequence = messages(self._way, *asked, max(chunk, 1), request.skip)
             self._slabs = next(self._sequence, [])
-            self._memory = buffer(max(min(chunk, STAGE), itemsize))
+            self._memory = buffer(max(min(chunk, STAGE), request.itemsize))
         slabs = self._slabs
         if size != nbytes(slabs):
             raise ProtocolError(
                 f"message of array bytes: got {size} bytes, expected {nbytes(slabs)}"
             )
-        order, stage = self._request.target.order, self._memory
+        order, stage = self._request.order, self._memory
         for batch, runs in staged(slabs, order, len(stage), self._together):
             if runs is not None:
                 self._line.receive_runs(runs)
@@ -212,7 +220,7 @@ class Coming:
         return slabs
 
     def _together(self, slab: Slab) -> Runs | None:
-        return runs_taken(slab, self._parts[slab.target], self._request.target.order, RUN)
+        return runs_taken(slab, self._parts[slab.target], self._request.order, RUN)
 
 
 async def pull(

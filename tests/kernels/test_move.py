@@ -1,5 +1,7 @@
 """The move against fancy indexing on expanded pieces, in awkward memory between guard bands."""
 
+from unittest.mock import patch
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -80,8 +82,7 @@ def test_a_block_cyclic_product_with_clipped_tails(itemsize, stream):
     for order in ((0, 1), (1, 0)):
         target = Memory((150, 180), source.array.dtype, order, (0, 3), (True, False), 0)
         expected = naive_move(target.array, source.array, [rows, columns])
-        with by_the_kernel(stream):
-            move(target.array, source.array, [rows, columns])
+        move(target.array, source.array, [rows, columns], stream=stream)
         np.testing.assert_array_equal(elements(target.array), expected)
 
 
@@ -94,11 +95,24 @@ def test_gaps_between_elements_on_either_side_in_another_order(itemsize, stream,
         source = Memory(shape, np.dtype(f"V{itemsize}"), (0, 1), (0, there), (False, True), 1)
         target = Memory(shape, source.array.dtype, (1, 0), (here, 5), (False, False), 3)
         source.fill(itemsize)
-        with by_the_kernel(stream):
-            move(target.array, source.array, pieces)
+        move(target.array, source.array, pieces, stream=stream)
         np.testing.assert_array_equal(elements(target.array), elements(source.array))
         target.poison_array()
         assert (target.buffer == POISON).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "stream", "past"),
+    [(1 << 10, None, False), (1 << 10, True, True), (1 << 19, None, True), (1 << 19, False, False)],
+)
+def test_what_is_large_goes_past_the_caches_unless_told_otherwise(size, stream, past, threads):
+    source = np.arange(size)
+    target, pieces = np.empty_like(source), [Pieces.whole(len(source))]
+    with patch.object(moving, "move_serially", wraps=moving.move_serially) as moved:
+        move(target, source, pieces, threads, stream)
+    assert {call.args[3] for call in moved.call_args_list} == {past}
+    np.testing.assert_array_equal(target, source)
 
 
 def test_a_broadcast_source_is_read_again_and_again():

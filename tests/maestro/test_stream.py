@@ -299,7 +299,7 @@ def words(credit=2, **changes):
 
     way = plan(SOURCE.distribution, TARGET)
     (share,) = transfer.shares(way, 8, ["n"] * 4, range(TARGET.size))
-    request = Request(1, TARGET, share.pairs, 8, share.nbytes, 4096, credit, 20.0)
+    request = Request(1, TARGET, share.pairs, 8, "C", share.nbytes, 4096, credit, 20.0)
     return {**request.to_words(), **changes}
 
 
@@ -356,6 +356,8 @@ def test_nobody_waits_for_memory_whose_app_is_gone(by):
         ({"silence": 0.0}, "silence"),
         ({"silence": float("nan")}, "silence"),
         ({"target": {}}, "request"),
+        ({"order": [0, 1]}, "permutation of the 3 axes"),
+        ({"order": {"tiles": [1] * 3, "inner": "C", "outer": "C"}}, "without tiles"),
         ({"skip": 10**6, "pairs": np.array([[0, 0]]).tobytes()}, "nothing is left"),
     ],
 )

@@ -238,7 +238,7 @@ def is_bundled(itemsize):
 
 
 @kernel
-def strip_of(itemsize, height, width, pitch, racked):
+def strip_of(itemsize, height, width, pitch, racked, lined):
     """Bytes of a target row that are staged at a time.
 
     Where a few columns are all that there is, it is as much as the stage or the rack holds, so that
@@ -248,7 +248,7 @@ def strip_of(itemsize, height, width, pitch, racked):
         return STRIP * itemsize
     if itemsize < 8:
         return STRIP
-    if height * itemsize < TALL or (itemsize == 8 and pitch % 512 == 0):
+    if height * itemsize < TALL or (itemsize == 8 and (lined or pitch % 32768 == 0)):
         return STRIP // 2  # all stores of a strip fit in their queue
     return 4 * STRIP if itemsize == 8 else STRIP
 
@@ -728,14 +728,15 @@ def patch(target, source, itemsize, rows, columns, height, width, steps):
 
 
 @kernel
-def fill(source, itemsize, rows, low, high, columns, step, room):
+def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
 
-    They come by way of a shelf, where each row of a bundle has a line; a few columns, or some that
-    are not dense in the source, come one by one.
+    By whole `lines`, of which the rest is of no use, if they lie within the rows and the rows are
+    whole bundles. If not, by way of a shelf, where each row of a bundle has a line; a few columns,
+    or some that are not dense in the source, come one by one.
     """
     apart()
-    stage, shelf, lines, zero = room[0], room[1], room[2], np.int64(0)
+    stage, shelf, zero = room[0], room[1], np.int64(0)
     if not is_bundled(itemsize):
         fill_elements(source, itemsize, rows, low, high, columns, step, room)
     elif step != itemsize or columns * itemsize <= LANE:
@@ -745,10 +746,13 @@ def fill(source, itemsize, rows, low, high, columns, step, room):
     else:
         count, i = LINE // itemsize, low
         while i < high:
-            for k in range(min(count, high - i)):
-                copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
+            start, table = source, rows + 8 * i
+            if not lines:
+                start, table = shelf, room[2]
+                for k in range(min(count, high - i)):
+                    copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
             to = stage + (i - low) * itemsize
-            take(to, shelf, zero, lines, zero, count, itemsize, zero, (zero, zero))
+            take(to, start, zero, table, zero, count, itemsize, zero, (zero, zero))
             i += count
 
 
@@ -848,7 +852,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     racked = crowded and stream != 0 and bundled and dense
     racked = racked and by_rack(itemsize, height, width, greatest)
     if bundled:
-        strip = strip_of(itemsize, height, width, pitch, racked)
+        strip = strip_of(itemsize, height, width, pitch, racked, lined)
     if bundled and dense:
         if not racked and width > 2 * batch:  # columns up to a line of the source
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
@@ -913,15 +917,19 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
             if skip and j == head:
                 j += skip
                 continue
-            n = min(batch if j or not head else head, width - j)
-            fill(source + j * steps[1], itemsize, rows, low, high, n, steps[1], room)
+            n, back, until = min(batch if j or not head else head, width - j), np.int64(0), high
+            lines = skip != 0 and n * itemsize > LANE
+            if lines:  # also those that would end beyond the row: they begin earlier
+                back, until = max(0, j + batch - width), bundles_end
+            start = source + (j - back) * steps[1]
+            fill(start, itemsize, rows, low, until, n, steps[1], room, lines)
             step = PITCH * itemsize if bundled else WIDE_PITCH
             for m in range(n):
                 to = target + entry(columns, j + m)
                 edge = -to & (LINE - 1) if stream else np.int64(0)
                 at = edge + done if done else np.int64(0)
                 end = size if last else edge + done + strip
-                begin = room[0] + m * step + at - low * itemsize
+                begin = room[0] + (back + m) * step + at - low * itemsize
                 put(to + at, begin, end - at, stream, np.int64(0))
             j += n
         done += strip
@@ -945,7 +953,7 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
         j = k * batch
         n = min(batch, width - j)
         ask_wide(source, itemsize, rows, height, width, j, batch)
-        fill(source + j * steps[1], itemsize, rows, np.int64(0), height, n, steps[1], room)
+        fill(source + j * steps[1], itemsize, rows, np.int64(0), height, n, steps[1], room, False)
         for m in range(n):
             copy_short(pack + end, stage + m * pitch, size)
             end += size

@@ -31,6 +31,7 @@ COLUMNS = 11
 
 WIDEST = 64  # bytes: up to one cache line, short runs are moved as one element
 GROUPED = 8192  # bytes: sides of rectangles shorter than this take in another axis
+ENOUGH = 512, 64  # bytes: rows and columns of this size leave an axis that both want to the other
 TABLE = 8192  # entries of a table of offsets: 64 KiB
 NOTHING = np.zeros(0, np.int64)
 
@@ -198,7 +199,11 @@ def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
 
 
 def grow(outer: list[Axis], rows: Side, columns: Side, itemsize: int) -> list[Side]:
-    """Take outer axes into the sides until each fills a few cache lines, the shorter side first.
+    """Take outer axes into the sides until each fills a few cache lines.
+
+    The shorter side comes first, as long as neither has enough: a line of the source for columns,
+    and several of the target for rows, which are not streamed otherwise (f4 6x9x319x181x16 to
+    24301: 0.84 of np.copyto with rows of 54 x 181, 0.23 with columns of 181 x 16).
 
     >>> rows, columns = grow([Axis(9, 640, 20)], Side(Axis(5, 100, 4)), Side(Axis(5, 4, 180)), 4)
     >>> rows.group, rows.axis.size, rows.offsets
@@ -206,7 +211,8 @@ def grow(outer: list[Axis], rows: Side, columns: Side, itemsize: int) -> list[Si
     """
     sides, growing = [rows, columns], [0, 1]
     while growing:
-        number = min(growing, key=lambda n: sides[n].group * sides[n].axis.size)
+        lengths = [side.group * side.axis.size * itemsize for side in sides]
+        number = min(growing, key=lambda n: (lengths[n] >= ENOUGH[n], lengths[n]))
         side, (axis, group, offsets) = sides[number], sides[number]
         dense, other = (axis.target, axis.source) if number == 0 else (axis.source, axis.target)
         size = group * axis.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -15,7 +15,11 @@ from layouts.cuts import Int64, Whole
 from layouts.distribution import Distribution
 from layouts.numbers import as_count, as_rank
 
-__all__ = ["Incoming", "copy_coordinate"]
+__all__ = ["Incoming", "copy_coordinate", "share"]
+
+#: Shares that are kept with what was found of them. That is the pieces of one period: little beside
+#: the parts, and it takes longer to find than a few MiB take to move.
+KEPT = 32
 
 
 def copy_coordinate(source: Distribution, axis: int, places: Int64) -> Int64:
@@ -133,3 +137,16 @@ class Incoming:
     @cached_property
     def _found(self) -> dict[tuple[int, int], Pieces]:
         return {}
+
+
+@lru_cache(maxsize=KEPT)
+def share(
+    source: Distribution,
+    target: Distribution,
+    rank: int,
+    place: int,
+    whole: Distribution | None = None,
+    start: tuple[int, ...] = (),
+) -> Incoming:
+    """The same `Incoming` as long as it is among those asked for last: programs go by steps."""
+    return Incoming(source, target, rank, place, whole, start)

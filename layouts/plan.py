@@ -22,7 +22,7 @@ import numpy as np
 from layouts.cost import Cost, memory
 from layouts.cuts import Int64
 from layouts.distribution import Distribution
-from layouts.incoming import Incoming
+from layouts.incoming import Incoming, share
 from layouts.matrix import check_room, held, keep_what_is_read
 from layouts.numbers import as_count, as_rank
 from layouts.regions import Region, normalize
@@ -192,9 +192,9 @@ class Plan:
         rank = as_rank(rank, self.target.size)
         place = rank if self.relabelled is None else self.relabelled[rank]
         if self.region is None:
-            return Incoming(self.source, self.target, rank, place)
+            return share(self.source, self.target, rank, place)
         start = tuple(low for low, _ in self.region)
-        return Incoming(self.read, self.target, rank, place, self.source, start)
+        return share(self.read, self.target, rank, place, self.source, start)
 
     def cost(self, itemsize: int = 8, buffers: int = 0) -> Cost:
         """Bytes kept and moved, messages, largest message and memory, as numbers.

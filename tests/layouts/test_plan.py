@@ -225,6 +225,16 @@ def test_execute_refuses_parts_that_do_not_fit():
         p.execute([np.zeros(3, object), np.zeros(2, object)])
 
 
+def test_a_share_that_is_asked_for_again_is_found_once():
+    source, target = Distribution((12,), (3,), (BlockCyclic(2),)), Distribution((12,), (2,))
+    first = plan(source, target).incoming(1)
+    assert plan(source, target).incoming(1) is first
+    assert first.pieces(2) == first.pieces(2)
+    assert plan(source, target, region=[slice(0, 12)]).incoming(1) is not first
+    others = [plan(source, Distribution((12,), (n + 1,))).incoming(n) for n in range(3, 12)]
+    assert all(share is not first for share in others)
+
+
 def test_matrix_and_incoming_refuse_what_is_out_of_range():
     p = plan(Distribution((5,), (2,)), Distribution((5,), (3,)))
     with pytest.raises(ValueError, match="itemsize: got 0"):

@@ -287,8 +287,9 @@ class _Fetch:
 
 def _split(given: Sequence[Share], found: Mapping[int, Found]) -> tuple[Share, list[Share]]:
     """What is read where it lies, by target rank, and what is to be streamed, by node."""
-    known = np.array(sorted(found), np.int64)
-    here = [np.isin(share.pairs[:, 1], known) for share in given]
+    known = np.zeros(1 + max(int(share.pairs[:, 1].max()) for share in given), bool)
+    known[list(found)] = True
+    here = [known[share.pairs[:, 1]] for share in given]
     near = [share.of(chosen) for share, chosen in zip(given, here, strict=True)]
     pairs = np.concatenate([share.pairs for share in near])
     by_target = np.argsort(pairs[:, 0], kind="stable")

@@ -35,7 +35,7 @@ STREAM_BYTES = 4 << 20  # from here on the target is written past the caches
 PARALLEL_BYTES = 4 << 20  # below this, handing work to a thread costs more than it saves
 # Between these sizes the C library's copy has the processor copy (rep movsb), and these need up to
 # fifteen times as long if the target lies 1 to 31 bytes after the source, modulo 4096: 64 KiB take
-# 30 us. Malloc often puts it 16 bytes after.
+# 30 us. Malloc puts whole pages 16 bytes after each other.
 SLOW_PROCESSORS, SLOW_BYTES = ("znver3", "znver4"), (1 << 15, 1 << 19)
 
 
@@ -153,9 +153,12 @@ def _by_numpy(target: Array, source: Array) -> bool:
 
     That is what is small, and what stays in the caches if both sides are walked along one axis.
     """
+    nbytes = target.nbytes
     if target.dtype.names is not None:  # NumPy copies fields, and not what lies between
         return False
-    nbytes, alike = target.nbytes, target.strides == source.strides
+    if nbytes < SLOW_BYTES[0] and target.size <= SMALL_SIZE:
+        return True
+    alike = target.strides == source.strides
     if alike and SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1]:
         return not _is_slow(target, source)
     if target.size <= SMALL_SIZE:
@@ -186,12 +189,12 @@ def copy_if_small(array: Array, order: Literal["C", "F"]) -> Array | None:
     if dtype.names is not None or dtype.hasobject:
         return None
     nbytes = array.nbytes
-    if SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1] and array.flags[order]:
+    if SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1] and not nbytes % 4096 and array.flags[order]:
         result = np.empty(array.shape, dtype, order)
         if _is_slow(result, array):
-            move_serially(result, array, _whole(array.shape), False)
-        else:
-            result[...] = array
+            # While this one is there, another one lies elsewhere.
+            result = np.empty(array.shape, dtype, order)
+        result[...] = array
         return result
     if array.size <= SMALL_SIZE or (nbytes < KERNEL_BYTES and is_along(array, order)):
         return array.copy(order)

@@ -61,8 +61,6 @@ def permute(
         out = np.empty(view.shape, view.dtype)
     else:
         _check_out(out, view)
-        if view.dtype.hasobject:
-            check_dtype(view.dtype, "src")
     moving.move_whole(out, view, threads)
     return out
 
@@ -93,9 +91,12 @@ def normal_axes(axes: Sequence[int], ndim: int) -> tuple[int, ...]:
 def _check_out(out: Array, view: Array) -> None:
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    dtype = view.dtype
     if out.shape != view.shape:
         raise ValueError(f"out has shape {out.shape}, but the result has {view.shape}")
-    if out.dtype != view.dtype:
-        raise TypeError(f"out has dtype {out.dtype}, but src has {view.dtype}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, but src has {dtype}")
+    if dtype.hasobject:
+        check_dtype(dtype, "src")
     if not out.flags.writeable:
         check_writeable(out, "out")

@@ -220,6 +220,7 @@ def _check_out(out: AnyArray, shape: tuple[int, ...], dtype: np.dtype[Any], orde
             raise ValueError(
                 f"out: its strides are {out.strides}, expected memory in order {order!r}"
             )
-        check_writeable(out, "out")
+        if not out.flags.writeable:
+            check_writeable(out, "out")
     if out.dtype != dtype:
         raise TypeError(f"out: its dtype is {out.dtype}, expected {dtype}")

@@ -22,6 +22,7 @@ running far ahead of its reader.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -38,7 +39,6 @@ from maestro.transport import pulling
 from maestro.transport.buffers import buffer
 from maestro.transport.ends import Missing
 from maestro.transport.headers import attended, before, header, hear, tell
-from maestro.transport.offload import off_loop
 from maestro.transport.packing import (
     Plain,
     Slab,
@@ -140,7 +140,9 @@ class Giving(pulling.Giving):
 
         def give(memory: NDArray[np.uint8]) -> list[Slab] | None:
             """Give what is left, or, where others wait for memory, one message of it."""
-            slabs = ahead
+            slabs = ahead or next(sequence, None)
+            if slabs is None:
+                raise ProtocolError("request for array bytes: nothing is left to be given")
             while slabs is not None:
                 for slab in slabs:
                     if (request.version, held[slab.source]) not in self._parts:
@@ -162,9 +164,7 @@ class Giving(pulling.Giving):
         def together(slab: Slab) -> Runs | None:
             return runs_given(slab, arrays[slab.source], order, RUN)
 
-        ahead = await off_loop(False, next, sequence, None)
-        if ahead is None:
-            raise ProtocolError("request for array bytes: nothing is left to be given")
+        ahead: list[Slab] | None = []  # the first message is worked out in the thread, too
         stage = max(request.itemsize, min(chunk, request.size, STAGE))
         while ahead is not None:
             memory = await attended(line, buffers.take(stage), undo=buffers.give)
@@ -177,6 +177,15 @@ class Giving(pulling.Giving):
 class Coming:
     """What an app gets of a stream.
 
+    Parameters
+    ----------
+    line : Socket
+        To the node.
+    way, request, parts
+        As for `pull`.
+    taken : callable
+        Called in the thread with the slabs of each message, once they are in their places.
+
     Attributes
     ----------
     over : bool
@@ -184,16 +193,27 @@ class Coming:
     """
 
     def __init__(
-        self, line: Socket, way: Plan, request: Request, parts: Mapping[int, AnyArray]
+        self,
+        line: Socket,
+        way: Plan,
+        request: Request,
+        parts: Mapping[int, AnyArray],
+        taken: Callable[[list[Slab]], object],
     ) -> None:
         self.over = False
         self._line, self._way, self._request, self._parts = line, way, request, parts
+        self._taken = taken
         self._sequence: Iterator[list[Slab]] | None = None
         self._slabs: list[Slab] = []  # of the message to come
-        self._memory = np.empty(0, np.uint8)
+        self._stage = buffer(max(min(request.chunk, request.size, STAGE), request.itemsize))
+
+    def everything(self) -> None:
+        """Take message after message, in a thread."""
+        while not self.over:
+            self._taken(self.take())
 
     def take(self) -> list[Slab]:
-        """Take the next message, in a thread; what is in it."""
+        """Take the next message; what is in it."""
         size, chunk = hear(self._line)
         self._line.receive(bytearray(before(size)))
         if self._sequence is None:
@@ -201,13 +221,12 @@ class Coming:
             asked = request.pairs, request.itemsize, request.order
             self._sequence = messages(self._way, *asked, max(chunk, 1), request.skip)
             self._slabs = next(self._sequence, [])
-            self._memory = buffer(max(min(chunk, STAGE), request.itemsize))
         slabs = self._slabs
         if size != nbytes(slabs):
             raise ProtocolError(
                 f"message of array bytes: got {size} bytes, expected {nbytes(slabs)}"
             )
-        order, stage = self._request.order, self._memory
+        order, stage = self._request.order, self._stage
         for batch, runs in staged(slabs, order, len(stage), self._together):
             if runs is not None:
                 self._line.receive_runs(runs)
@@ -234,6 +253,9 @@ async def pull(
     words = replace(request, straight=True).to_words()
     await comm.write({"op": "maestro_give", "reply": False, "request": words})
     async with borrowed(comm, request.silence) as line:
-        coming = Coming(line, way, request, parts)
-        while not coming.over:
-            taken(await line.run(coming.take))
+        loop = asyncio.get_running_loop()
+
+        def tell(slabs: list[Slab]) -> None:
+            loop.call_soon_threadsafe(taken, slabs)
+
+        await line.run(Coming(line, way, request, parts, tell).everything)

@@ -127,10 +127,13 @@ def move_all(
     run_all(tasks, number)
 
 
-def move_whole(target: Array, source: Array, threads: int | None = None) -> None:
+def move_whole(
+    target: Array, source: Array, threads: int | None = None, stream: bool | None = None
+) -> None:
     """Copy every element of an array into another of equal shape and dtype: a change of order.
 
-    What NumPy does as fast is left to NumPy, whose call costs less: a microsecond or two.
+    What NumPy does as fast is left to NumPy, whose call costs less: a microsecond or two. The rest
+    is as for `move`, but the loops for a shape are made once.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def move_whole(target: Array, source: Array, threads: int | None = None) -> None
     pieces = _whole(target.shape)
     if not apart:
         check_move(target, source, pieces)
-    _move_checked(target, source, pieces, target.nbytes, threads)
+    _move_checked(target, source, pieces, target.nbytes, threads, stream)
 
 
 def _by_numpy(target: Array, source: Array) -> bool:

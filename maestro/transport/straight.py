@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from distributed.comm.core import Comm
@@ -113,10 +114,10 @@ def _cut(slab: Slab, order: Plain, limit: int) -> Iterator[Slab]:
         yield slab
         return
     axes = slowest_first(order, len(slab.pieces))
-    itemsize = slab.nbytes // int(np.prod(kernels.shape(slab.pieces)))
+    itemsize = slab.nbytes // prod(kernels.shape(slab.pieces))
     for cut in kernels.slabs([slab.pieces[axis] for axis in axes], max(1, limit // itemsize)):
         pieces = tuple(cut[axes.index(axis)] for axis in range(len(axes)))
-        size = itemsize * int(np.prod(kernels.shape(cut)))
+        size = itemsize * prod(kernels.shape(cut))
         yield replace(slab, pieces=pieces, nbytes=size)
 
 

@@ -518,8 +518,9 @@ def fill_elements(source, itemsize, rows, low, high, columns, step, room):
     apart()
     for i in range(low, high):
         for m in range(columns):
-            to = room[0] + m * WIDE_PITCH + (i - low) * itemsize
-            copy_short(to, source + entry(rows, i) + m * step, itemsize)
+            start = source + entry(rows, i) + m * step
+            prefetch(start + 2 * TILE * step)  # of the columns after the next
+            copy_short(room[0] + m * WIDE_PITCH + (i - low) * itemsize, start, itemsize)
 
 
 @kernel
@@ -739,7 +740,7 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     stage, shelf, zero = room[0], room[1], np.int64(0)
     if not is_bundled(itemsize):
         fill_elements(source, itemsize, rows, low, high, columns, step, room)
-    elif step != itemsize or columns * itemsize <= LANE:
+    elif step != itemsize or (columns * itemsize <= 2 * LANE and not lines):
         for m in range(columns):
             to, start = stage + m * PITCH * itemsize, source + m * step
             gather(to, start, rows, low, high, itemsize)

@@ -11,8 +11,8 @@ fetch              One rank of two is fetched from a node into memory that has b
                    planning, packing and unpacking count. This is what compares with the bare comm,
                    which drops what it receives.
   same cut         the parts are sent as they lie
-  rows to columns  each message is packed, in the same order
-  reversed         ... in the reversed order: column-major from row-major
+  rows to columns  halves of rows are sent as they lie
+  reversed         ... and transposed where they come: column-major from row-major
 demand             The same as an app does it: into a new array, whose first touch counts too, with
                    all that is said to the pool manager.
 offer              An app offers the array, copied into the node's memory.

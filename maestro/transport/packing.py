@@ -9,8 +9,8 @@ into slabs of bounded size, and neighbours that fit together share a message::
 
 A slab lies in its message as a small array in the order that the request names: the source's, where
 that is tiles the order within a tile. So it is the target's side that changes the order: sending
-costs more than receiving (64 MiB between two processes, seconds of either: 21 and 9 ms of 15 ms for
-the transposition), and what lies in long runs need not be packed at all.
+takes longer than receiving (64 MiB between two processes: 21 and 9 ms of CPU, a transposition 10 to
+15), and what lies in long runs need not be packed at all.
 """
 
 from __future__ import annotations

@@ -188,10 +188,9 @@ def _is_slow_processor() -> bool:
 
 def copy_if_small(array: Array, order: Literal["C", "F"]) -> Array | None:
     """A copy in this order, if NumPy makes it no slower than a kernel; otherwise None."""
-    dtype = array.dtype
+    dtype, nbytes = array.dtype, array.nbytes
     if dtype.names is not None or dtype.hasobject:
         return None
-    nbytes = array.nbytes
     if SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1] and not nbytes % 4096 and array.flags[order]:
         result = np.empty(array.shape, dtype, order)
         if _is_slow(result, array):

@@ -185,7 +185,8 @@ def _reordered(
 
 
 def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    check_dtype(dtype, "the result")
+    if dtype.hasobject:
+        check_dtype(dtype, "the result")
     if dtype.subdtype is not None:
         raise TypeError(f"dtype: got {dtype}, which adds axes; expected a type of one element")
     return dtype

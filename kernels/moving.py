@@ -30,7 +30,7 @@ from kernels.pieces import Pieces
 from kernels.threads import Task, check_threads, run_all, usable_cpus
 
 SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is as fast as a kernel
-KERNEL_BYTES = 4 << 20  # from here on a kernel is also faster where both sides lie alike
+KERNEL_BYTES = 16 << 20  # from here on kernels are faster where both sides lie alike, too
 STREAM_BYTES = 4 << 20  # from here on the target is written past the caches
 PARALLEL_BYTES = 4 << 20  # below this, handing work to a thread costs more than it saves
 # Between these sizes the C library's copy has the processor copy (rep movsb), and these need up to

@@ -42,9 +42,10 @@ __all__ = ["cast", "is_small"]
 BLOCK_BYTES, ACROSS_BYTES = 1 << 21, 512
 #: Up to here NumPy casts and transposes in one call faster than we can prepare to.
 SMALL_ELEMENTS = 1 << 15
-#: Below this many bytes a second thread costs more than it saves, and so does what comes before
-#: NumPy's cast where it walks along both sides.
+#: Below this many bytes a second thread costs more than it saves.
 PARALLEL_BYTES = 1 << 22
+#: The same where NumPy walks along both sides, for memory is what it waits for.
+ALONG_BYTES = 1 << 25
 #: From this many elements in a row on, NumPy is as fast along rows that lie anywhere.
 LONG_ROW = 64
 
@@ -105,7 +106,7 @@ def is_small(array: NDArray[Any], itemsize: int, order: Literal["C", "F"]) -> bo
     size = array.size
     if size <= SMALL_ELEMENTS:
         return True
-    return size * max(itemsize, array.itemsize) < PARALLEL_BYTES and is_along(array, order)
+    return size * max(itemsize, array.itemsize) < ALONG_BYTES and is_along(array, order)
 
 
 def _copy(target: NDArray[Any], source: NDArray[Any]) -> None:

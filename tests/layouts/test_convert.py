@@ -37,7 +37,7 @@ def blocks(request):
         yield
         return
     with (
-        mock.patch.multiple(casting, SMALL_ELEMENTS=0, PARALLEL_BYTES=0),
+        mock.patch.multiple(casting, SMALL_ELEMENTS=0, ALONG_BYTES=0),
         mock.patch.object(casting, "BLOCK_BYTES", 128),
         mock.patch.object(casting, "LONG_ROW", 5),
     ):
@@ -55,7 +55,7 @@ def test_values_are_numpys_and_nothing_else_is_written(small, shape, one, other,
     threads = data.draw(st.sampled_from([None, 1, 3]))
     block = 1 << 21 if small else data.draw(st.sampled_from([16, 128, 600]))
     with (
-        mock.patch.multiple(casting, SMALL_ELEMENTS=1 << 13 if small else 0, PARALLEL_BYTES=0),
+        mock.patch.multiple(casting, SMALL_ELEMENTS=1 << 13 if small else 0, ALONG_BYTES=0),
         mock.patch.object(casting, "BLOCK_BYTES", block),
         mock.patch.object(casting, "LONG_ROW", data.draw(st.sampled_from([2, 64]))),
     ):

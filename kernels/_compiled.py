@@ -592,7 +592,7 @@ def give(target, places, begin, itemsize, done, modes):
         to = target + entry(places, m)
         if size:
             at = done + (-to & (LINE - 1)) if stream and done else done
-            put(to + at, begin + m * pitch + at, size - at, stream, zero)
+            put(to + at, begin + m * pitch + at, size - at, stream)
         elif stream:
             line = ((to + LINE - 1) & -LINE) + done
             for at in range(line - to, line - to + strip, 2 * LINE):
@@ -603,7 +603,7 @@ def give(target, places, begin, itemsize, done, modes):
     if heads:
         for m in range(LINE // itemsize):
             to = target + entry(places, m)
-            put(to, begin + m * pitch, -to & (LINE - 1), zero, zero)
+            put(to, begin + m * pitch, -to & (LINE - 1), zero)
 
 
 @kernel
@@ -758,24 +758,33 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
 
 
 @kernel
-def put(target, source, size, stream, later):
-    """Copy contiguous bytes; if asked to, past the caches in whole lines of the target.
+def put(target, source, size, stream):
+    """Copy contiguous bytes; if asked to, past the caches in whole lines of the target."""
+    apart()
+    if stream:
+        put_past(target, source, size, np.int64(0))
+    else:
+        copy_short(target, source, size)
+
+
+@kernel
+def put_past(target, source, size, later):
+    """Copy contiguous bytes past the caches in whole lines of the target; what juts out is not.
 
     Prefetched is what lies `later` bytes after these in the source, if that is not 0.
     """
-    apart()
-    if not stream:
-        copy_short(target, source, size)
-        return
-    head = at = min(-target & (LINE - 1), size)
+    within()
+    at = min(-target & (LINE - 1), size)
     if at:
         copy_short(target, source, at)
     while at + LINE <= size:
-        if later and (at - head) % STRETCH == 0:
-            for beyond in range(0, STRETCH, LINE):
-                prefetch(source + later + at - head + beyond)
-        stream_line(target + at, source + at)
-        at += LINE
+        end = min(at + STRETCH, at + ((size - at) & -LINE))
+        if later:
+            for line in range(at, end, LINE):
+                prefetch(source + later + line)
+        for line in range(at, end, LINE):
+            stream_line(target + line, source + line)
+        at = end
     if at < size:
         copy_short(target + at, source + at, size - at)
 
@@ -931,7 +940,7 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 at = edge + done if done else np.int64(0)
                 end = size if last else edge + done + strip
                 begin = room[0] + (back + m) * step + at - low * itemsize
-                put(to + at, begin, end - at, stream, np.int64(0))
+                put(to + at, begin, end - at, stream)
             j += n
         done += strip
 
@@ -959,7 +968,7 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
             copy_short(pack + end, stage + m * pitch, size)
             end += size
         whole = end & -LINE
-        put(line + begin, pack + begin, whole - begin, np.int64(1), np.int64(0))
+        put(line + begin, pack + begin, whole - begin, np.int64(1))
         copy_short(pack, pack + whole, np.int64(LINE))
         line, begin, end = line + whole, np.int64(0), end - whole
     copy_short(line + begin, pack + begin, end - begin)
@@ -985,11 +994,12 @@ def runs(target, source, itemsize, stream, k, axes, base):
     """The inner loop over axis `k`, the last one: each piece is a run."""
     steps = cell(axes, k, TARGET_STRIDE), cell(axes, k, SOURCE_STRIDE)
     dense = steps[0] == itemsize and steps[1] == itemsize
-    # What the processor would not ask for by itself: the runs that follow.
-    step = cell(axes, k - 1, SOURCE_STRIDE)
     first, count = cell(axes, k, FIRST), cell(axes, k, COUNT)
     end = first + cell(axes, k, BASES)
     row, ahead, behind = first, source, target
+    # What the processor would not ask for by itself: the runs that follow.
+    later, size = cell(axes, k - 1, SOURCE_STRIDE), entry(base[2], first) * itemsize
+    later = 0 if later == size else later * max(1, RUNS_AHEAD // max(1, size * count))
     for q in range(count):  # as `piece`, without a division for each
         start, to, n = (
             ahead + entry(base[0], row),
@@ -1009,9 +1019,10 @@ def runs(target, source, itemsize, stream, k, axes, base):
             to += skip * steps[0]
             n -= skip
         if dense:
-            size = n * itemsize
-            later = 0 if step == size else step * max(1, RUNS_AHEAD // size)
-            put(to, start, size, stream if size >= STRIP else 0, later)
+            if stream and n * itemsize >= 2 * LINE:
+                put_past(to, start, n * itemsize, later)
+            else:
+                copy_short(to, start, n * itemsize)
         else:
             strided(to, start, n, steps[0], steps[1], itemsize)
 

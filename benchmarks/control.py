@@ -9,8 +9,8 @@ offer, demand    One app offers 1 KiB, then another demands it, each call timed 
   ahead          The other app has required it eagerly, and it has moved: the demand alone.
 full pool        What an offer of 1 KiB costs while --size other CDOs are in the pool, against an
                  empty one, before and after.
-block            The longest time that the manager's event loop did nothing else meanwhile, by the
-                 clock, and of a core's time: there are more processes than cores.
+block            The longest time that the manager's event loop did nothing else while such calls
+                 were made, by the clock, and of a core's time: there are more processes than cores.
 
 Limits           bare words   Dask's RPC to scheduler or node, one round trip
                  planning     `layouts.plan` from a whole array to a whole array, and its pieces
@@ -94,9 +94,11 @@ def main() -> None:
     with ExitStack() as stack:
         pool = Pool(stack)
         known = limits(pool, stack, options.repeat)
-        pool.longest_block()
         (offer, demand, both), waiting, ahead = offers_and_demands(pool, options.repeat)
+        pool.watch()
+        offers_and_demands(pool, 1)
         block = pool.longest_block()
+        pool.watch()
         before, full, after = full_pool(pool, options.size, options.repeat)
         full_block = pool.longest_block()
     known["planning"] = timings(50 * options.repeat, planning)

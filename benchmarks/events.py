@@ -220,7 +220,7 @@ def main() -> None:
     with ExitStack() as stack:
         bench = Bench(stack, options)
         known = limits(bench.pool, stack, options.repeat)
-        bench.pool.longest_block()
+        bench.pool.watch()
         offers, everything = bench.delivered("offer", 1), bench.delivered(None, 3)
         latency, chain = bench.latency(), bench.chain()
         one, thousand = bench.publishing(1), bench.publishing(SUBSCRIPTIONS)

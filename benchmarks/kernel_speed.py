@@ -4,6 +4,8 @@ limit              GB/s of `np.copyto` from one contiguous array to another, wit
                    each of which copies its share; bytes read plus bytes written.
 maestro            its share of the limit, with the extremes over the rounds; or, where the aim is
                    a multiple, how many times as fast as NumPy.
+lines              the share that is reached by moving the same cache lines of a matrix in the same
+                   order and transposing nothing: what memory leaves of the limit.
 NumPy, PyTorch,    their share of the limit; the latter two where they are installed.
 MKL
 

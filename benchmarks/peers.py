@@ -1,7 +1,8 @@
 """Others that transpose: NumPy always, PyTorch and MKL where they are installed.
 
-Each gives, for one transposition and a number of threads, a function that does it once into the
-given target, or None if it cannot.
+And one that does not, and only moves as many cache lines (`lines`). Each gives, for one
+transposition and a number of threads, a function that does it once into the given target, or None
+if it cannot.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from lines import by_lines
 from numpy.typing import NDArray
 
 __all__ = ["NAMES", "Array", "Work", "peers"]
@@ -25,12 +27,12 @@ Array = NDArray[Any]
 Work = Callable[[], object]
 
 #: What the columns of a table are called.
-NAMES = ("NumPy", "PyTorch", "MKL")
+NAMES = ("lines", "NumPy", "PyTorch", "MKL")
 
 
 def peers(target: Array, source: Array, threads: int) -> dict[str, Work]:
     """Who can copy `source`, a view in another order of axes, into `target`; by name."""
-    made = zip(NAMES, (by_numpy, by_torch, by_mkl), strict=True)
+    made = zip(NAMES, (by_lines, by_numpy, by_torch, by_mkl), strict=True)
     found = ((name, make(target, source, threads)) for name, make in made)
     return {name: work for name, work in found if work is not None}
 

@@ -31,6 +31,10 @@ from layouts.tiled import AnyArray, as_array, move_all
 
 __all__ = ["Plan", "plan"]
 
+#: Bytes of target parts that `Plan.execute` fills at a time. Threads wait for each other after
+#: each, and what is to be moved for so many is described at once.
+TOGETHER = 1 << 28
+
 
 def plan(
     source: Distribution,
@@ -276,12 +280,15 @@ class Plan:
             If the number of parts, a shape or a dtype is not what the source says.
         """
         parts = self._checked(parts)
-        results = []
+        results, moves, nbytes = [], [], 0
         for rank in range(self.target.size):
             part = self.target.empty(rank, parts[0].dtype)
-            incoming = self.incoming(rank)
-            move_all([(part, parts[source], pieces) for source, pieces in incoming], threads)
+            moves += [(part, parts[source], pieces) for source, pieces in self.incoming(rank)]
             results.append(part)
+            nbytes += part.nbytes
+            if nbytes >= TOGETHER or rank == self.target.size - 1:
+                move_all(moves, threads)
+                moves, nbytes = [], 0
         return results
 
     def _checked(self, parts: Sequence[AnyArray]) -> list[AnyArray]:

@@ -43,7 +43,9 @@ def test_benchmark_of_the_kernels_runs(tmp_path):
     assert {row["threads"] for row in figures["rows"]} >= {1}
     assert all(case["limit"] > 0 and case["share"] > 0 for case in figures["cases"])
     assert len([case for case in figures["cases"] if case["row"] == "permutations"]) % 24 == 0
-    assert len(figures["small"]) == 48
+    assert len(figures["small"]) == 270
+    planes = [case for case in figures["cases"] if case["row"] == "2d"]
+    assert sum("lines" in case["peers"] for case in planes) > len(planes) // 2
 
 
 def test_one_row_of_the_kernels_is_enough(tmp_path):

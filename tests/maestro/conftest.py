@@ -82,7 +82,10 @@ def check(app):
 
 def _disagreement(app):
     state = app._link.client.run_on_scheduler(_state)
-    held = app._link.client.run(_held)
+    try:
+        held = app._link.client.run(_held)
+    except OSError as error:  # of a node that is dead, which the scheduler has not noticed
+        return [repr(error)]
     parts = {node: set(found) for node, found in held.items()}
     expected = {node: {(v, r) for n, v, r in state["slots"] if n == node} for node in held}
     used = {node: sum(found.values()) for node, found in held.items()}

@@ -87,7 +87,7 @@ def test_another_node_takes_over(app):
     with dask.config.set({"maestro.transfer.same-host": False}):
         same(app.declare("t2m", COLUMNS).demand(timeout=300), COLUMNS)
     have.withdraw()
-    assert not any(app.client.run(_parts).values())
+    until(lambda: not any(app.client.run(_parts).values()))
 
 
 def _parts(dask_worker):

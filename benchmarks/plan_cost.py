@@ -1,9 +1,9 @@
 """What plans cost, against the bars that they have to stay under.
 
 Counted: from ``plan(source, target)`` to the figure asked for. Not counted: making the two
-distributions, which are new for each run, so that nothing that one run has worked out helps the
-next. Memory is the peak of Python's and NumPy's allocations (tracemalloc), in a run of its own,
-which is not timed. One thread. Every plan is checked for consistency before it is timed.
+distributions, which are new for each run; nor are shares kept from one run for the next, as they
+are in a program. Memory is the peak of Python's and NumPy's allocations (tracemalloc), in a run of
+its own, which is not timed. One thread. Every plan is checked for consistency before it is timed.
 
 matrix    ``plan(...).matrix(8)``, 2-D block-cyclic, all ranks with all ranks
 incoming  ``plan(...).incoming(rank)`` between 10^6 and 10^6 ranks, 10^7 x 10^7 indices: the senders
@@ -31,6 +31,7 @@ import numpy as np
 from measure import Timing, machine, table
 
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Incoming, Irregular, plan
+from layouts import incoming as incoming_shares
 from layouts.axes import Kind
 
 MATRIX_BAR, INCOMING_BAR, INCOMING_BYTES, IMPORT_BAR = 1.0, 0.010, 10_000_000, 0.3
@@ -119,6 +120,7 @@ def time_incoming(one: str, other: str, target_side: int, repeat: int) -> Row:
     """
 
     def pair() -> Pair:
+        incoming_shares.share.cache_clear()
         shape, kinds, wanted = (EXTENT, EXTENT), large(SIDE), large(target_side)
         source = Distribution(shape, (SIDE, SIDE), (kinds[one], kinds[other]))
         grid = target_side, target_side

@@ -313,9 +313,12 @@ def moving(stage: Stage, threads: int) -> Contender:
     way = stage.case.plan
 
     def work() -> None:
-        for rank, part in enumerate(stage.target):
-            for source, pieces in way.incoming(rank):
-                kernels.move(part, stage.source[source], pieces, threads=threads)
+        moves = [
+            (part, stage.source[source], pieces)
+            for rank, part in enumerate(stage.target)
+            for source, pieces in way.incoming(rank)
+        ]
+        kernels.move_all(moves, threads)
 
     def run() -> float:
         _ = stage.source, stage.target

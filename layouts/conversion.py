@@ -13,7 +13,7 @@ from kernels.checks import check_dtype, check_writeable
 from kernels.moving import copy_if_small, move_whole
 from kernels.threads import check_threads
 from layouts.casting import cast, is_small
-from layouts.orders import Order, Tiled, empty, in_order, normalize, slowest_first
+from layouts.orders import AxisOrder, Order, Tiled, empty, in_order, normalize, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 
 __all__ = ["Casting", "convert"]
@@ -24,7 +24,7 @@ Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 @overload
 def convert(
     array: ArrayLike | TiledArray,
-    order: str | tuple[int, ...] = "C",
+    order: AxisOrder = "C",
     out: NDArray[Any] | None = None,
     threads: int | None = None,
     *,
@@ -172,7 +172,7 @@ def _inverse(axes: Sequence[int]) -> list[int]:
 
 def _reordered(
     array: NDArray[Any],
-    order: str | tuple[int, ...],
+    order: AxisOrder,
     out: NDArray[Any] | TiledArray | None,
     threads: int | None,
 ) -> NDArray[Any]:

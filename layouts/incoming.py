@@ -71,7 +71,9 @@ class Incoming:
                 found = copy[counts[copy] > 0]
             else:
                 found = np.flatnonzero(counts)
-            result.append((found, counts[found]))
+            held = counts[found]
+            found.flags.writeable = held.flags.writeable = False  # many may be given this share
+            result.append((found, held))
         return tuple(result)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from layouts.axes import Block, BlockCyclic, Irregular, Kind, Replicated, Section
 from layouts.distribution import Distribution
-from layouts.orders import Order, Tiled
+from layouts.orders import AxisOrder, Order, Tiled
 
 __all__ = ["from_text", "to_text"]
 
@@ -140,7 +140,7 @@ def _order_text(order: Order) -> str:
         return order
     if isinstance(order, tuple):
         return "-".join(map(str, order))
-    within: Callable[[str | tuple[int, ...]], str] = _order_text
+    within: Callable[[AxisOrder], str] = _order_text
     tiles = f"tiled{'x'.join(map(str, order.tiles))}"
     if order.outer != "C":
         return f"{tiles}:{within(order.inner)}:{within(order.outer)}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layouts.tiled import TiledArray
 
 __all__ = [
+    "AxisOrder",
     "Order",
     "Tiled",
     "empty",
@@ -30,6 +31,9 @@ __all__ = [
     "slowest_first",
     "to_plain",
 ]
+
+#: ``"C"``, ``"F"`` or the axes from slowest to fastest.
+AxisOrder: TypeAlias = str | tuple[int, ...]
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -69,8 +73,8 @@ class Tiled:
     """
 
     tiles: tuple[int, ...]
-    inner: str | tuple[int, ...]
-    outer: str | tuple[int, ...]
+    inner: AxisOrder
+    outer: AxisOrder
 
     def __init__(
         self,
@@ -105,8 +109,8 @@ class Tiled:
         return f"Tiled({self.tiles}{given})"
 
 
-#: ``"C"``, ``"F"``, the axes from slowest to fastest, or tiles.
-Order: TypeAlias = str | tuple[int, ...] | Tiled
+#: Of the axes, or tiles.
+Order: TypeAlias = AxisOrder | Tiled
 
 
 def slowest_first(order: Order | Sequence[int], ndim: int, name: str = "order") -> tuple[int, ...]:
@@ -140,9 +144,7 @@ def slowest_first(order: Order | Sequence[int], ndim: int, name: str = "order") 
     return axes
 
 
-def _permutation(
-    order: str | Sequence[int], ndim: int, name: str = "order"
-) -> str | tuple[int, ...]:
+def _permutation(order: str | Sequence[int], ndim: int, name: str = "order") -> AxisOrder:
     axes = slowest_first(order, ndim, name)
     if axes == tuple(range(ndim)):
         return "C"
@@ -212,9 +214,7 @@ def padded(shape: Sequence[int], order: Order) -> tuple[int, ...]:
 
 
 @overload
-def empty(
-    shape: Sequence[int], dtype: DTypeLike, order: str | tuple[int, ...] = "C"
-) -> NDArray[Any]: ...
+def empty(shape: Sequence[int], dtype: DTypeLike, order: AxisOrder = "C") -> NDArray[Any]: ...
 @overload
 def empty(shape: Sequence[int], dtype: DTypeLike, order: Tiled) -> TiledArray: ...
 @overload

@@ -71,10 +71,9 @@ class Ledger:
         """Promise room for a part of each rank; None, and nothing promised, if it is not there.
 
         The largest parts go first, each to the node that has the smallest share of its limit in
-        use, counted in parts: so parts spread evenly. Of several such nodes it is the one
-        whose turn it is by the rank, not by who asks first: where each rank is a program of its
-        own, it finds its node again at every step, and there memory of the right size that it has
-        mapped.
+        use, counted in parts: so parts spread evenly. Of several such nodes it is the one whose
+        turn it is by the rank, not by who asks first: where each rank is a program of its own, it
+        finds its node again at every step, and there memory of the right size that it has mapped.
 
         Parameters
         ----------
@@ -128,8 +127,7 @@ class Ledger:
             free = (a for a in self.nodes if a not in taken and self._fits(a, size))
 
             def burden(address: str, hosts: set[str] = hosts) -> tuple[bool, float]:
-                node = self.nodes[address]
-                return host_of(address) in hosts, node.used / max(node.limit, 1)
+                return host_of(address) in hosts, self._burden(address)
 
             address = min(free, key=burden, default=None)
             if address is None:
@@ -141,8 +139,7 @@ class Ledger:
 
     def emptiest(self) -> str | None:
         """The node that has the smallest share of its limit in use."""
-        shares = ((node.used / max(node.limit, 1), address) for address, node in self.nodes.items())
-        return min(shares, default=(0.0, None))[1]
+        return min(self.nodes, key=lambda address: (self._burden(address), address), default=None)
 
     def reserve_at(self, node: str, size: int) -> bool:
         """Promise room at one node; whether it is there."""
@@ -167,8 +164,11 @@ class Ledger:
                 places[rank] = address
         return places
 
-    def _burden(self, address: str, unit: int) -> float:
-        """The share of its limit that is in use, in whole units: less than half counts for none."""
+    def _burden(self, address: str, unit: int = 1) -> float:
+        """How much of its limit is in use, in whole units: less than half of one counts for none.
+
+        To be compared between nodes, for the same unit.
+        """
         node = self.nodes[address]
         return round(node.used / max(unit, 1)) / max(node.limit, 1)
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from layouts import Distribution, Tiled
 from layouts.foreign.zarr_grids import from_regular_grid
-from layouts.orders import Order, normalize, slowest_first
+from layouts.orders import AxisOrder, Order, normalize, slowest_first
 from maestro.spelling import REMEMBERED, dtype_from_wire, dtype_to_wire
 
 __all__ = ["Form", "choose"]
@@ -62,7 +62,7 @@ class Form:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    order: str | tuple[int, ...]
+    order: AxisOrder
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None = None
     compressors: tuple[Any, ...] = ()
@@ -111,7 +111,7 @@ class Form:
         content = entries.tobytes()
         return content + google_crc32c.value(content).to_bytes(4, "little")
 
-    def plain_order(self, rank: int) -> str | tuple[int, ...] | None:
+    def plain_order(self, rank: int) -> AxisOrder | None:
         """The order of a rank's bytes if they lie as one array does, without tiles or padding."""
         if self.compressors:
             return None
@@ -211,7 +211,7 @@ class Form:
             if words["index_codecs"] != _INDEX or words.get("index_location", "end") != "end":
                 return None
             shards, chunks, codecs = chunks, tuple(words["chunk_shape"]), list(words["codecs"])
-        order: str | tuple[int, ...] = "C"
+        order: AxisOrder = "C"
         if codecs and codecs[0]["name"] == "transpose":
             given = normalize(codecs.pop(0)["configuration"]["order"], len(shape))
             order = given if isinstance(given, str | tuple) else order

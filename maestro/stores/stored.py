@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from layouts import Distribution
 from layouts.foreign.zarr_grids import from_regular_grid
-from layouts.orders import Order
+from layouts.orders import AxisOrder, Order
 from layouts.tiled import AnyArray
 from maestro.errors import StoreError
 from maestro.spelling import dtype_from_wire
@@ -219,7 +219,7 @@ class StoredArray:
             return False  # other programs leave away what is empty, and order shards as they like
         raise StoreError(f"{self.name}: {key} {said}")
 
-    def plain_order(self, rank: int) -> str | tuple[int, ...] | None:
+    def plain_order(self, rank: int) -> AxisOrder | None:
         """The order of an object's bytes if these can be read as one array's, and are there."""
         if self.form is None or not self.is_plain(rank):
             return None

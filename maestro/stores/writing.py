@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Worker
 
 from layouts import Distribution, plan
+from layouts.orders import AxisOrder
 from maestro.config import get_seconds
 from maestro.errors import MaestroError, ProtocolError, StoreError, to_wire
 from maestro.locations import is_location
@@ -156,7 +157,7 @@ class _Place:
 
     giver: int
     box: tuple[tuple[int, int], ...]
-    order: str | tuple[int, ...]
+    order: AxisOrder
     held: int
 
 

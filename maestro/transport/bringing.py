@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 import kernels
 from layouts import Distribution
-from layouts.orders import Order, Tiled, empty, in_order, slowest_first
+from layouts.orders import AxisOrder, Order, Tiled, empty, in_order, slowest_first
 from layouts.tiled import AnyArray, move
 from maestro.errors import ProtocolError
 from maestro.spelling import layout_from_wire, layout_to_wire
@@ -199,7 +199,7 @@ def _boxes(shape: Sequence[int], order: Order, limit: int) -> Iterator[tuple[Box
             yield box, order.inner
 
 
-def _cut(shape: Sequence[int], order: str | tuple[int, ...], limit: int) -> Iterator[Box]:
+def _cut(shape: Sequence[int], order: AxisOrder, limit: int) -> Iterator[Box]:
     axes = slowest_first(order, len(shape))
     for slab in kernels.slabs([kernels.Pieces.whole(shape[axis]) for axis in axes], limit):
         yield tuple(slab[axes.index(axis)].source_extent for axis in range(len(axes)))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,12 @@ from numpy.typing import NDArray
 import kernels
 from kernels.moving import move_whole
 from layouts import Plan
-from layouts.orders import in_order, slowest_first
+from layouts.orders import AxisOrder, in_order, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 from maestro.transport.payload import as_bytes, as_part, message_order
 from maestro.transport.vectors import Runs
 
 __all__ = [
-    "Plain",
     "Slab",
     "as_it_lies",
     "messages",
@@ -42,9 +41,6 @@ __all__ = [
     "runs_taken",
     "unpack",
 ]
-
-#: ``"C"``, ``"F"`` or the axes, slowest first.
-Plain: TypeAlias = str | tuple[int, ...]
 
 #: Bytes that a slab's runs have at least, if the part has them: in the source, and in the target.
 GIVEN, TAKEN = 1 << 14, 1 << 12
@@ -82,7 +78,7 @@ def messages(
     way: Plan,
     pairs: NDArray[np.int64],
     itemsize: int,
-    order: Plain,
+    order: AxisOrder,
     chunk: int,
     skip: int = 0,
 ) -> Iterator[list[Slab]]:
@@ -118,7 +114,7 @@ def messages(
 
 
 def _slabs(
-    way: Plan, pairs: NDArray[np.int64], itemsize: int, order: Plain, chunk: int
+    way: Plan, pairs: NDArray[np.int64], itemsize: int, order: AxisOrder, chunk: int
 ) -> Iterator[Slab]:
     ndim = len(way.target.shape)
     given = slowest_first(order, ndim)
@@ -176,7 +172,9 @@ def nbytes(message: Sequence[Slab]) -> int:
     return sum(slab.nbytes for slab in message)
 
 
-def as_it_lies(message: Sequence[Slab], part: AnyArray, order: Plain) -> NDArray[np.uint8] | None:
+def as_it_lies(
+    message: Sequence[Slab], part: AnyArray, order: AxisOrder
+) -> NDArray[np.uint8] | None:
     """The bytes of a message that lie in the source's part as they are to be sent; a view.
 
     None where they have to be packed: several slabs, several pieces, gaps, tiles, or another order.
@@ -187,7 +185,7 @@ def as_it_lies(message: Sequence[Slab], part: AnyArray, order: Plain) -> NDArray
     return as_bytes(region, order) if region is not None and in_order(region, order) else None
 
 
-def runs_given(slab: Slab, part: AnyArray, order: Plain, least: int) -> Runs | None:
+def runs_given(slab: Slab, part: AnyArray, order: AxisOrder, least: int) -> Runs | None:
     """Where a slab's bytes lie in the source's part, in the order in which they are to be sent.
 
     None where they have to be packed, which is better for runs of fewer bytes than ``least``.
@@ -196,7 +194,7 @@ def runs_given(slab: Slab, part: AnyArray, order: Plain, least: int) -> Runs | N
     return None if region is None else Runs.of(region, order, least)
 
 
-def runs_taken(slab: Slab, part: AnyArray, order: Plain, least: int) -> Runs | None:
+def runs_taken(slab: Slab, part: AnyArray, order: AxisOrder, least: int) -> Runs | None:
     """As `runs_given`, in the target's part."""
     region = _region(part, slab.pieces, [axis.target_extent for axis in slab.pieces])
     return None if region is None else Runs.of(region, order, least)
@@ -216,7 +214,7 @@ def _region(
 def pack(
     message: Sequence[Slab],
     parts: Mapping[int, AnyArray],
-    order: Plain,
+    order: AxisOrder,
     memory: NDArray[np.uint8],
 ) -> None:
     """Fill the memory of a message, which is read next, from the source ranks' parts."""
@@ -235,7 +233,7 @@ def pack(
 def unpack(
     message: Sequence[Slab],
     parts: Mapping[int, AnyArray],
-    order: Plain,
+    order: AxisOrder,
     memory: NDArray[np.uint8],
 ) -> None:
     """Bring a message's bytes to their places in the target ranks' parts."""
@@ -253,7 +251,7 @@ def unpack(
 
 
 def _view(
-    memory: NDArray[np.uint8], offset: int, slab: Slab, dtype: np.dtype[Any], order: Plain
+    memory: NDArray[np.uint8], offset: int, slab: Slab, dtype: np.dtype[Any], order: AxisOrder
 ) -> NDArray[Any]:
     data = memory[offset : offset + slab.nbytes]
     view: NDArray[Any] = as_part(data, kernels.shape(slab.pieces), dtype, order)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import kernels
 from layouts import Distribution
-from layouts.orders import Order, Tiled, in_order, slowest_first
+from layouts.orders import AxisOrder, Order, Tiled, in_order, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 
 __all__ = ["as_bytes", "as_part", "box_bytes", "copy_part", "element", "message_order"]
@@ -24,7 +24,7 @@ def element(itemsize: int) -> np.dtype[Any]:
     return np.dtype(f"V{itemsize}")
 
 
-def message_order(order: Order) -> str | tuple[int, ...]:
+def message_order(order: Order) -> AxisOrder:
     """The order in which pieces of a part in ``order`` travel: for tiles, that within a tile."""
     return order.inner if isinstance(order, Tiled) else order
 
@@ -40,7 +40,7 @@ def as_bytes(array: AnyArray, order: Order) -> NDArray[np.uint8]:
 
 
 def box_bytes(
-    part: AnyArray, box: Sequence[tuple[int, int]], order: str | tuple[int, ...]
+    part: AnyArray, box: Sequence[tuple[int, int]], order: AxisOrder
 ) -> NDArray[np.uint8] | None:
     """The bytes of a box of a part, if they lie side by side in this order; a view.
 

@@ -33,7 +33,7 @@ from distributed.comm.core import Comm
 from numpy.typing import NDArray
 
 from layouts import Distribution, Plan, plan
-from layouts.orders import Tiled, from_plain, normalize, to_plain
+from layouts.orders import AxisOrder, Tiled, from_plain, normalize, to_plain
 from layouts.tiled import AnyArray
 from maestro.errors import ProtocolError
 from maestro.spelling import layout_from_wire, layout_to_wire
@@ -97,7 +97,7 @@ class Request:
     target: Distribution
     pairs: NDArray[np.int64]
     itemsize: int
-    order: str | tuple[int, ...]
+    order: AxisOrder
     size: int
     chunk: int
     credit: int

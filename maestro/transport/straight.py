@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 import kernels
 from layouts import Plan
-from layouts.orders import slowest_first
+from layouts.orders import AxisOrder, slowest_first
 from layouts.tiled import AnyArray
 from maestro.errors import MaestroError, ProtocolError
 from maestro.transport import pulling
@@ -41,7 +41,6 @@ from maestro.transport.buffers import buffer
 from maestro.transport.ends import Missing
 from maestro.transport.headers import attended, before, header, hear, tell
 from maestro.transport.packing import (
-    Plain,
     Slab,
     messages,
     nbytes,
@@ -74,7 +73,7 @@ RUN = 1 << 12
 
 def staged(
     slabs: Sequence[Slab],
-    order: Plain,
+    order: AxisOrder,
     limit: int,
     together: Callable[[Slab], Runs | None],
 ) -> Iterator[tuple[list[Slab], Runs | None]]:
@@ -108,7 +107,7 @@ def staged(
         yield batch, None
 
 
-def _cut(slab: Slab, order: Plain, limit: int) -> Iterator[Slab]:
+def _cut(slab: Slab, order: AxisOrder, limit: int) -> Iterator[Slab]:
     """The same bytes, a stageful at a time."""
     if slab.nbytes <= limit:
         yield slab

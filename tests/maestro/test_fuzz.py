@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import dask
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -101,7 +102,11 @@ def calls(draw):
 
 @pytest.fixture(scope="module")
 def app():
-    with maestro.connect(component="test") as app:
+    # What a stranger subscribed to for good, and acknowledges, holds withdrawals for so long.
+    with (
+        dask.config.set({"maestro.events.patience": "100 ms"}),
+        maestro.connect(component="test") as app,
+    ):
         yield app
 
 
@@ -128,7 +133,7 @@ def test_calls_of_any_kind(app, data):
                     assert "the pool manager failed" not in str(error)
 
     app.client.sync(talk)
-    app.offer("after", np.arange(3)).withdraw(timeout=10)
+    app.offer("after", np.arange(3)).withdraw(timeout=120)
     check(app)
 
 
@@ -139,4 +144,4 @@ def test_nodes_are_asked_anything(app, words):
     (node,) = app._link.run(app._link.call, "nodes")
     with pytest.raises(maestro.ProtocolError, match="delivery of array bytes"):
         app.client.sync(app._link.ways.nodes.call, node, "place", delivery=words)
-    app.offer("after", np.arange(3)).withdraw(timeout=10)
+    app.offer("after", np.arange(3)).withdraw(timeout=120)

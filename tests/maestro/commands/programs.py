@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 
 class Process:
@@ -18,13 +19,23 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # a line is read to its end and no further: `communicate` gets the rest
             process_group=0,  # as a shell does: ctrl-C goes to it and its children alone
         )
 
     def line(self):
         """The next line of standard output."""
-        line = self.process.stdout.readline().rstrip("\n")
+        return self._line(self.process.stdout)
+
+    def said(self):
+        """The next line of standard error: what a program says once it is where it should be."""
+        return self._line(self.process.stderr)
+
+    def _line(self, stream):
+        silent = threading.Timer(300, self.process.kill)
+        silent.start()
+        line = stream.readline().decode().rstrip("\n")
+        silent.cancel()
         assert line, self.end()
         return line
 
@@ -38,11 +49,11 @@ class Process:
         if number is not None:
             self.tell(number)
         try:
-            out, err = self.process.communicate(timeout=60)
+            out, err = self.process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        return self.process.returncode, out, err
+        return self.process.returncode, *((said or b"").decode() for said in (out, err))
 
     def kill(self):
         """Make an end of it and its children, whatever became of the test."""

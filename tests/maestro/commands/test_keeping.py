@@ -71,13 +71,10 @@ def test_the_command_until_it_is_told(app, pool, number):
     cdo = offer(app, "t2m", 6)
     with Process("keep", "(step = 6)", "--pool", pool) as process:
         assert process.line() == "t2m"
+        assert process.said() == "Keeps 1 CDOs, and what is offered from now on."
         withdrawn = in_thread(cdo.withdraw)
         until(lambda: "t2m" not in app.pool)
-        assert process.end(number) == (
-            0,
-            "",
-            "Keeps 1 CDOs, and what is offered from now on.\n",
-        )
+        assert process.end(number) == (0, "", "")
     withdrawn()
 
 

@@ -41,10 +41,11 @@ def test_wrong_kinds_and_selectors(run):
     assert (status, err.splitlines()[0][:30]) == (1, "Error: selector: column 6: got")
 
 
-def listening(app, *words):
+def listening(app, *words, **more):
     """Start a listener, and wait until it listens."""
-    process = Process("listen", "--pool", app.address, *words)
-    until(lambda: any(each.kind == "subscribe" for each in app.log(since=app.log()[-1].serial)))
+    last = app.log()[-1].serial
+    process = Process("listen", "--pool", app.address, *words, **more)
+    until(lambda: any(each.kind == "subscribe" for each in app.log(since=last + 1)))
     return process
 
 
@@ -110,9 +111,8 @@ def test_a_table_shows_the_latest_that_fit():
 def test_on_a_terminal(app):
     """It draws there, and leaves the last state when it is told to end."""
     ours, theirs = os.openpty()
-    process = Process("listen", "--pool", app.address, stdout=theirs)
+    process = listening(app, stdout=theirs)
     os.close(theirs)
-    until(lambda: any(each.kind == "subscribe" for each in app.log(since=app.log()[-1].serial)))
     app.offer("t2m")
     drawn = b""
     while b"offer 1" not in drawn:

@@ -29,7 +29,7 @@ LEVEL, STEP = ".maestro.listener.level", ".maestro.listener.step"
 UPPER = f"({LEVEL} <= 500)"
 
 #: Seconds without an event after which it ends.
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def listen(app: maestro.App, offers: maestro.Subscription, count: int | None) -> list[Report]:

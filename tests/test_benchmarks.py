@@ -15,7 +15,6 @@ def run(script, *options, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
-@pytest.mark.timeout(300)  # two pools and two Dask clusters of four processes each, one by one
 @pytest.mark.parametrize(
     ("script", "options"),
     [

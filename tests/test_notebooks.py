@@ -48,7 +48,7 @@ def test_notebook_runs(path, kernel, tmp_path):
     place = tmp_path / "here"
     place.mkdir()
     client = NotebookClient(
-        notebook, timeout=100, kernel_name=kernel, resources={"metadata": {"path": str(place)}}
+        notebook, timeout=500, kernel_name=kernel, resources={"metadata": {"path": str(place)}}
     )
     client.execute()  # raises at the first error
     warnings = [out.text for out in outputs(notebook) if out.get("name") == "stderr"]

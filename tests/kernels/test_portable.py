@@ -49,7 +49,6 @@ for kind in ("f4", "f8"):
 X86 = os.uname().machine == "x86_64" if hasattr(os, "uname") else False
 
 
-@pytest.mark.timeout(300)  # compiles every kernel twice: half a minute if nobody else does anything
 @pytest.mark.parametrize(
     ("name", "features"),
     [

@@ -24,9 +24,9 @@ def produce(address, layout, rank, name="t2m"):
     distribution = Distribution.from_dict(layout)
     with maestro.connect(address, component=f"producer-{rank}") as app:
         cdo = app.declare(name, distribution, rank=rank, attributes={"units": "K"})
-        app.demand("ready", timeout=60)
+        app.demand("ready", timeout=300)
         cdo.offer(field(distribution)[np.ix_(*distribution.indices(rank))])
-        cdo.withdraw(timeout=60)
+        cdo.withdraw(timeout=300)
         cdo.dispose()
 
 
@@ -37,7 +37,7 @@ def consume(address, layout, rank, results, name="t2m"):
         cdo = app.declare(name, distribution, rank=rank)
         cdo.require()
         results.put((rank, "required", None))
-        part = cdo.demand(timeout=60)
+        part = cdo.demand(timeout=300)
         strides = part.strides
         results.put((rank, part.tobytes(), strides))
         cdo.dispose()

@@ -19,7 +19,7 @@ class Say:
     async def __call__(self, call, fields, timeout=None, first=None):
         self.number += 1
         self.wire.send(self.number, call, fields, timeout, first)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(300):
             while True:
                 for number, *answer in await self.wire.read():
                     if number is not None:

@@ -60,7 +60,7 @@ def test_what_is_moved_ahead_is_served(connect, eagerness, first):
     offered.offer(ROWS.split(FIELD))
     if first == "offer":
         wanted.require()
-    offered.withdraw(timeout=120)
+    offered.withdraw(timeout=300)
     assert not producer.pool
     part = wanted.demand(timeout=0)
     assert np.array_equal(part, FIELD[:, 2:])
@@ -70,7 +70,7 @@ def test_what_is_moved_ahead_is_served(connect, eagerness, first):
     part[:] = 0  # the caller's own
     wanted.require()
     offered.offer(ROWS.split(FIELD))
-    assert np.array_equal(wanted.demand(timeout=120), FIELD[:, 2:]), "and again"
+    assert np.array_equal(wanted.demand(timeout=300), FIELD[:, 2:]), "and again"
 
 
 def test_a_lazy_requirement_is_not_served_before_it_is_demanded(connect):
@@ -90,12 +90,12 @@ def test_it_moves_in_the_order_of_the_requirements_as_far_as_there_is_room(conne
     for each in wanted.values():
         each.require()
     for name in "ab":
-        offered[name].withdraw(timeout=120)
+        offered[name].withdraw(timeout=300)
     assert consumer._link.ahead.used == 2 * FIELD.nbytes
     with pytest.raises(maestro.PoolTimeoutError, match="still required by app1"):
         offered["c"].withdraw(timeout=0.1)
     assert np.array_equal(wanted["b"].demand(timeout=0), FIELD + ord("b"))
-    offered["c"].withdraw(timeout=120)  # there is room for it now
+    offered["c"].withdraw(timeout=300)  # there is room for it now
     for name in "ca":
         assert np.array_equal(wanted[name].demand(timeout=0), FIELD + ord(name))
 
@@ -107,7 +107,7 @@ def test_what_is_larger_than_the_limit_stays_in_the_pool(connect):
     offered = producer.offer("t2m", FIELD)
     with pytest.raises(maestro.PoolTimeoutError, match="still required by app1"):
         offered.withdraw(timeout=0.1)
-    assert np.array_equal(wanted.demand(timeout=120), FIELD)
+    assert np.array_equal(wanted.demand(timeout=300), FIELD)
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -122,23 +122,23 @@ def test_it_is_given_in_every_way_that_a_demand_can_have(connect, here):
         each.require()
     offered = producer.offer("t2m", FIELD)
     if here:
-        offered.withdraw(timeout=120)
+        offered.withdraw(timeout=300)
     cut = FIELD[region]
-    assert np.array_equal(wanted[0].demand(timeout=120, region=region), cut)
-    parts = wanted[1].demand(timeout=120, region=region)
+    assert np.array_equal(wanted[0].demand(timeout=300, region=region), cut)
+    parts = wanted[1].demand(timeout=300, region=region)
     for part, exact in zip(parts, layout.section(region).split(cut), strict=True):
         assert np.array_equal(part, exact)
-    parts = dict(wanted[2].demand_parts(timeout=120, region=region))
+    parts = dict(wanted[2].demand_parts(timeout=300, region=region))
     for rank, exact in enumerate(both.section(region).split(cut)):
         assert np.array_equal(parts[rank], exact)
-    assert np.array_equal(wanted[3].demand(timeout=120), FIELD[:, 2:])
+    assert np.array_equal(wanted[3].demand(timeout=300), FIELD[:, 2:])
 
 
 def test_what_cannot_be_given_stays_here(connect):
     producer, consumer = connect(), connect()
     wanted = consumer.declare("t2m", eagerness="eager")
     wanted.require()
-    producer.offer("t2m", FIELD).withdraw(timeout=120)
+    producer.offer("t2m", FIELD).withdraw(timeout=300)
     with pytest.raises(maestro.InconsistentError, match="'t2m'"):
         wanted.demand(region=(slice(0, 7), slice(0, 4)))
     assert wanted.state == "required"
@@ -153,7 +153,7 @@ def test_what_is_here_may_still_go_to_dask(connect, layout):
     wanted.require()
     offered = producer.declare("t2m", ROWS, eagerness="push")
     offered.offer(ROWS.split(FIELD))
-    offered.withdraw(timeout=120)
+    offered.withdraw(timeout=300)
     array = wanted.demand_dask()
     assert array.chunks == (((2, 2, 2), (4,)) if layout is None else ((6,), (2, 2)))
     with consumer.client.as_current():
@@ -166,7 +166,7 @@ def test_a_layout_that_dask_has_not_leaves_it_here(connect):
     wanted.require()
     offered = producer.declare("t2m", eagerness="push")
     offered.offer(FIELD)
-    offered.withdraw(timeout=120)
+    offered.withdraw(timeout=300)
     with pytest.raises(maestro.InconsistentError, match="no layout of a Dask array"):
         wanted.demand_dask()
     parts = wanted.demand(timeout=0)
@@ -189,7 +189,7 @@ def test_what_is_retracted_takes_no_room(connect):
     producer, consumer = connect(), connect()
     wanted = consumer.declare("t2m", eagerness="eager")
     wanted.require()
-    producer.offer("t2m", FIELD).withdraw(timeout=120)
+    producer.offer("t2m", FIELD).withdraw(timeout=300)
     assert consumer._link.ahead.used == FIELD.nbytes
     wanted.retract()
     assert consumer._link.ahead.used == 0
@@ -215,8 +215,8 @@ def test_what_is_lost_is_said_by_the_demand_and_the_next_one_comes(connect):
     producer.declare("t2m", ROWS, rank=0).offer(FIELD[:2])
     producer.client.run_on_scheduler(_lose, producer.name)
     with pytest.raises(maestro.DataLostError, match=r"'t2m': app 'app0-.*' died while"):
-        wanted.demand(timeout=120)
-    other.offer("t2m", FIELD).withdraw(timeout=120)
+        wanted.demand(timeout=300)
+    other.offer("t2m", FIELD).withdraw(timeout=300)
     assert np.array_equal(wanted.demand(timeout=0), FIELD)
 
 
@@ -231,8 +231,8 @@ def test_groups_and_what_they_depend_on_move_ahead(connect):
     grid = producer.offer("grid", FIELD)
     group = producer.group("wind", [producer.declare("u", depends=["grid"]), producer.declare("v")])
     group.offer({"u": FIELD + 1, "v": FIELD + 2})
-    group.withdraw(timeout=120)
-    grid.withdraw(timeout=120)
+    group.withdraw(timeout=300)
+    grid.withdraw(timeout=300)
     data = wind.demand(timeout=0)
     assert np.array_equal(data["u"], FIELD + 1)
     assert np.array_equal(data["v"], FIELD + 2)
@@ -245,7 +245,7 @@ def test_a_group_may_be_pushed(connect):
     wanted.require()
     group = producer.group("g", [producer.declare("t", eagerness="push")])
     group.offer({"t": FIELD})
-    group.withdraw(timeout=120)
+    group.withdraw(timeout=300)
     assert np.array_equal(wanted.demand(timeout=0)["t"], FIELD)
 
 
@@ -269,7 +269,7 @@ def test_one_redistribution_serves_all_who_want_the_same(connect, monkeypatch, s
     for each in (*wanted, alone):
         each.require()
     field = np.arange(float(size))
-    producer.offer("t", field).withdraw(timeout=120)
+    producer.offer("t", field).withdraw(timeout=300)
     assert len(fetched) == 2
     came = [each.demand(timeout=0) for each in wanted]
     came[0][0][:] = -1  # each is the demander's own

@@ -30,7 +30,7 @@ def test_all_ranks_at_once_change_distribution_and_order(app):
     have = app.declare("t2m", distribution=SOURCE, dtype="f8", attributes={"step": 6})
     have.offer(SOURCE.split(ARRAY))
     want = app.declare("t2m", distribution=TARGET)
-    parts = want.demand(timeout=30)
+    parts = want.demand(timeout=300)
     parts_equal(parts, TARGET, ARRAY)
     assert want.attributes == {"step": 6}
     assert want.report.bytes == sum(part.nbytes for part in parts)
@@ -256,7 +256,7 @@ def test_asynchronous_with_its_own_pool():
         async with maestro.connect() as app:
             await app.offer("x", SOURCE.split(ARRAY), SOURCE)
             want = app.declare("x", distribution=TARGET)
-            parts_equal(await want.demand(timeout=30), TARGET, ARRAY)
+            parts_equal(await want.demand(timeout=300), TARGET, ARRAY)
             assert list(await app.pool) == ["x"]
             waits = asyncio.ensure_future(app.demand("y"))
             await app.offer("y", ARRAY)

@@ -44,7 +44,7 @@ def test_the_limit_holds_and_everyone_is_served(sizes, seed):
 
     async def main():
         users = [asyncio.create_task(user(size)) for size in sizes]
-        await asyncio.wait_for(asyncio.gather(*users), 30)
+        await asyncio.wait_for(asyncio.gather(*users), 300)
 
     asyncio.run(main())
     assert buffers.used == 0
@@ -67,7 +67,7 @@ def test_who_gives_up_waiting_holds_nobody_up(turns):
             await impatient
         if turns != 3:
             buffers.give(first)
-        assert len(await asyncio.wait_for(patient, 30)) == SMALLEST
+        assert len(await asyncio.wait_for(patient, 300)) == SMALLEST
         assert buffers.used == SMALLEST
 
     asyncio.run(main())
@@ -91,7 +91,7 @@ def test_what_is_larger_than_the_limit_goes_alone():
         await asyncio.sleep(0)
         assert not large.done()
         buffers.release(1)
-        assert len(await asyncio.wait_for(large, 30)) == 100
+        assert len(await asyncio.wait_for(large, 300)) == 100
 
     asyncio.run(main())
 

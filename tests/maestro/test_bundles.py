@@ -60,7 +60,7 @@ def test_groups_of_small_members_come_as_they_were(app, offered, wanted, dtype):
     )
     layouts = dict(zip(arrays, wanted, strict=False))
     want = app.group("mine", [app.declare(name, layout) for name, layout in layouts.items()])
-    data = want.demand(timeout=10)
+    data = want.demand(timeout=300)
     for name, layout in layouts.items():
         expected = arrays[name] if layout is None else layout.split(arrays[name])
         for part, exact in zip(
@@ -76,7 +76,7 @@ def test_groups_of_small_members_come_as_they_were(app, offered, wanted, dtype):
             == sum(int(np.prod(whole.local_shape(rank))) for rank in range(whole.size))
             * np.dtype(dtype).itemsize
         )
-    group.withdraw(timeout=10)
+    group.withdraw(timeout=300)
     group.dispose()
     want.dispose()
     check(app)
@@ -96,7 +96,7 @@ def test_what_is_small_goes_together_and_the_rest_by_itself(app, monkeypatch):
     group = app.group("g", [app.declare(name) for name in arrays])
     group.offer(arrays)
     wanted = app.group("g")
-    data = wanted.demand(timeout=10)
+    data = wanted.demand(timeout=300)
     assert all(np.array_equal(data[name], array) for name, array in arrays.items())
     assert said == [("store", 4)] * 2 + [("store", 2)] + [("whole", 4)] * 2 + [("whole", 2)]
     group.withdraw()
@@ -110,7 +110,7 @@ def test_what_a_message_does_not_bring_comes_by_itself(app, monkeypatch, answer)
     monkeypatch.setattr(small, "_ask", answered)
     group = app.group("g", [app.declare("t"), app.declare("u")])
     group.offer({"t": [1.0], "u": [2.0, 3.0]})
-    data = app.group("g").demand(timeout=10)
+    data = app.group("g").demand(timeout=300)
     assert {name: list(part) for name, part in data.items()} == {"t": [1.0], "u": [2.0, 3.0]}
     group.withdraw()
     check(app)

@@ -53,7 +53,7 @@ def test_parts_become_chunks(app):
     have = app.offer("t2m", chunked(ARRAY, (20, 40)))
     columns = Distribution(ARRAY.shape, (1, 3))
     want = app.declare("t2m", columns)
-    array = want.demand_dask(timeout=60)
+    array = want.demand_dask(timeout=300)
     assert array.chunks == ((60,), (14, 14, 12))
     assert want.report.bytes == ARRAY.nbytes
     assert want.state == "demanded"
@@ -67,7 +67,7 @@ def test_by_default_the_chunks_are_those_of_the_offer_and_stay_where_they_are(ap
     array = chunked(np.arange(120.0).reshape(4, 5, 6), (2, 5, 3)).persist()
     have = app.offer("cube", array)
     want = app.declare("cube")
-    got = want.demand_dask(timeout=60)
+    got = want.demand_dask(timeout=300)
     assert got.chunks == array.chunks
     assert np.array_equal(got.compute(), np.arange(120.0).reshape(4, 5, 6))
     client = app.client
@@ -84,7 +84,7 @@ def test_three_dimensions_to_other_chunks(app):
     cube = np.arange(13 * 9 * 4, dtype="i4").reshape(13, 9, 4)
     have = app.offer("cube", chunked(cube, (5, 4, 4)))
     target = Distribution(cube.shape, (2, 3, 2), order="F")
-    got = app.declare("cube", target).demand_dask(timeout=60)
+    got = app.declare("cube", target).demand_dask(timeout=300)
     assert got.chunks == ((7, 6), (3, 3, 3), (2, 2))
     assert np.array_equal(got.compute(), cube)
     have.withdraw()
@@ -93,7 +93,7 @@ def test_three_dimensions_to_other_chunks(app):
 def test_empty_chunks_and_no_axes(app):
     for name, array in (("empty", np.empty((0, 3))), ("point", np.array(7.0))):
         have = app.offer(name, da.from_array(array))
-        got = app.declare(name).demand_dask(timeout=60)
+        got = app.declare(name).demand_dask(timeout=300)
         assert np.array_equal(got.compute(), array)
         have.withdraw()
 

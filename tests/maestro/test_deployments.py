@@ -35,7 +35,7 @@ def exchange(address):
     with maestro.connect(address) as one, maestro.connect(address) as other:
         one.offer("x", ROWS.split(ARRAY), ROWS)
         want = other.declare("x", COLUMNS)
-        for part, wanted in zip(want.demand(timeout=60), COLUMNS.split(ARRAY), strict=True):
+        for part, wanted in zip(want.demand(timeout=300), COLUMNS.split(ARRAY), strict=True):
             assert part.tobytes() == wanted.tobytes()
         want.dispose()
         check(one)
@@ -46,7 +46,7 @@ def exchange_chunks(address):
     """Chunks of as many bytes from rows to columns, where they are."""
     with maestro.connect(address) as app:
         app.offer("chunks", da.ones(ARRAY.shape, chunks=(ARRAY.shape[0] // 4, -1)))
-        array = app.declare("chunks", COLUMNS).demand_dask(timeout=60)
+        array = app.declare("chunks", COLUMNS).demand_dask(timeout=300)
         assert array.nbytes == ARRAY.nbytes
         assert app.client.compute(array.sum()).result() == array.size
 
@@ -61,7 +61,7 @@ def command(*words):
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
 
 @contextmanager
@@ -81,14 +81,14 @@ def deployment(tmp_path, preload_scheduler, preload_worker, by=lambda address: a
     ]
     worker = ["dask", "worker", "--nthreads", "1", "--no-dashboard"]
     with command(*scheduler, "--scheduler-file", str(contact), *preload * preload_scheduler):
-        until(lambda: contact.exists() and contact.read_text().endswith("}"), 60)
+        until(lambda: contact.exists() and contact.read_text().endswith("}"))
         address = by(json.loads(contact.read_text())["address"])
         with (
             command(*worker, address, "--no-nanny", *preload * preload_worker),
             command(*worker, address, "--nanny", *preload * preload_worker),
             Client(address, set_as_default=False) as client,
         ):
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(2, timeout=300)
             yield address
 
 
@@ -255,7 +255,7 @@ def test_a_worker_that_goes_takes_its_parts_with_it():
             with pytest.raises(
                 maestro.DataLostError, match=r"'x': ranks \[0\] were lost with node"
             ):
-                want.demand(timeout=30)
+                want.demand(timeout=300)
             assert "x" not in app.pool
 
 

@@ -138,11 +138,11 @@ def test_nothing_to_write_into(app):
 
 def test_a_producer_that_dies_with_it(app, results):
     with doomed(programs.write_and_hang, app.address, ROWS.to_dict(), results) as process:
-        assert results.get(timeout=60) == "offered"
+        assert results.get(timeout=300) == "offered"
         want = app.declare("mine", ROWS)
         want.require()
         kill(process)
-    for part, wanted in zip(want.demand(timeout=30), ROWS.split(ARRAY), strict=True):
+    for part, wanted in zip(want.demand(timeout=300), ROWS.split(ARRAY), strict=True):
         assert np.array_equal(part, wanted)
     until(lambda: not any(app.client.run(_paths).values()))
     until(lambda: not any(map(len, app.client.run(_lent).values())))

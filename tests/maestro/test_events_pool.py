@@ -34,7 +34,7 @@ def collect(subscription, count):
     """So many events, waited for."""
     events = []
     while len(events) < count:
-        batch = subscription.wait(timeout=120)
+        batch = subscription.wait(timeout=300)
         assert batch, f"only {told(events)} came"
         events += batch
     return events
@@ -115,7 +115,7 @@ def test_withdraw_is_held_until_the_archiver_has_heard(app, other):
     done = in_thread(have.withdraw)
     (event,) = collect(archiver, 1)
     assert (event.kind, event.when) == ("withdraw", "before")
-    assert np.array_equal(other.demand("x", timeout=120), np.arange(4.0)), "it is still there"
+    assert np.array_equal(other.demand("x", timeout=300), np.arange(4.0)), "it is still there"
     archiver.ack(event)
     done()
     assert "x" not in app.pool
@@ -138,7 +138,7 @@ def test_an_offer_that_is_not_acknowledged_stays(app, other):
         have.withdraw(timeout=0.05)
     done = in_thread(have.withdraw)
     batch = collect(listener, 1)
-    assert np.array_equal(other.demand("x", timeout=120), np.arange(4.0))
+    assert np.array_equal(other.demand("x", timeout=300), np.arange(4.0))
     listener.ack(batch)
     done()
 
@@ -203,7 +203,7 @@ def test_a_subscriber_goes_through_events_until_it_is_ended(app):
     until(lambda: len(seen) == 2)
     listener.end()
     listener.end()
-    thread.join(120)
+    thread.join(300)
     assert not thread.is_alive()
     assert seen == ["a", "b"]
     with pytest.raises(LifecycleError, match="unknown, or was ended"):
@@ -249,7 +249,7 @@ def test_events_come_as_fast_as_they_are_taken(most):
         done = in_thread(lambda: [app.offer(f"t{number}") for number in range(40)])
         names = []
         while len(names) < 40:
-            events = listener.wait(timeout=30, most=most)
+            events = listener.wait(timeout=300, most=most)
             assert 0 < len(events) <= (4 if most is None else most)
             names += [event.name for event in events]
         done()
@@ -353,7 +353,7 @@ def test_ten_thousand_subscriptions(app):
             await have.withdraw()
 
     asyncio.run(main())
-    app.offer("t", [2.0]).withdraw(timeout=120)
+    app.offer("t", [2.0]).withdraw(timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_only_the_own_subscriptions_can_be_touched(app, other):
             touch()
     have = other.offer("a")
     leaving = in_thread(have.withdraw)
-    (event,) = listener.wait(timeout=120)
+    (event,) = listener.wait(timeout=300)
     with pytest.raises(LifecycleError, match="expected one of those that the subscription was"):
         stranger.ack(event)
     other._link.tell_soon("ack", subscription=listener._name, serials=[event.serial])

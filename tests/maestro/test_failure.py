@@ -19,7 +19,7 @@ import maestro
 from layouts import Block, Distribution, Irregular, Replicated
 from maestro.transport import onhost
 from tests.maestro import programs
-from tests.maestro.conftest import check
+from tests.maestro.conftest import check, of_nodes
 from tests.maestro.streams import on_each_message
 from tests.maestro.test_onhost import pool
 from tests.maestro.waiting import in_thread, until
@@ -30,9 +30,6 @@ COLUMNS = Distribution(SHAPE, (1, 3, 1), order="F")
 TWICE = Distribution(SHAPE, (2, 2, 1), (Replicated(), Block(), Block()))
 ARRAY = programs.field(ROWS)
 NODES = 3
-#: Time enough for a node to be started again, on a machine that has too much to do.
-HEIR = {"maestro.node.heir": "300 s"}
-
 
 #: Nodes that are no more.
 KILLED: set[str] = set()
@@ -41,7 +38,7 @@ KILLED: set[str] = set()
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """Nodes of one host; who is killed is started again by Dask's nanny."""
-    with pool(NODES, tmp_path_factory.mktemp("arena"), "1 GiB", **HEIR) as app:
+    with pool(NODES, tmp_path_factory.mktemp("arena"), "1 GiB") as app:
         have = app.offer("first", ROWS.split(ARRAY), ROWS)  # what may be compiled is so from now on
         same(app.declare("first", COLUMNS).demand(), COLUMNS)
         have.withdraw()
@@ -87,15 +84,15 @@ def test_another_node_takes_over(app):
     with dask.config.set({"maestro.transfer.same-host": False}):
         same(app.declare("t2m", COLUMNS).demand(timeout=300), COLUMNS)
     have.withdraw()
-    until(lambda: not any(app.client.run(_parts).values()))
+    until(lambda: not any(of_nodes(app.client, _parts).values()))
 
 
-def _parts(dask_worker):
-    return list(dask_worker.extensions["maestro"].holdings.parts)
+def _parts(node):
+    return list(node.holdings.parts)
 
 
 def test_the_restarted_node_takes_over(tmp_path):
-    with pool(1, tmp_path, **HEIR) as app:
+    with pool(1, tmp_path) as app:
         app.offer("t2m", ROWS.split(ARRAY), ROWS)
         want = app.declare("t2m", COLUMNS)
         want.require()
@@ -204,7 +201,7 @@ def test_a_replica_is_archived_as_well(app, tmp_path):
     with maestro.Archiver(
         app, tmp_path / "run.zarr", '(.maestro.core.cdo.name = "small")'
     ) as archiver:
-        archiver.wait(1, timeout=60)
+        archiver.wait(1, timeout=300)
     assert np.array_equal(
         zarr.open_array(tmp_path / "run.zarr", path="small", mode="r")[...], array
     )
@@ -247,7 +244,7 @@ def test_a_dask_array_of_what_a_killed_node_held(app):
 
 
 def test_an_heir_that_is_paused_is_passed_over(tmp_path):
-    with pool(3, tmp_path, **{**HEIR, "maestro.node.heir": "30 s"}) as app:
+    with pool(3, tmp_path, **{"maestro.node.heir": "30 s"}) as app:
         app.offer("t2m", ARRAY)
         want = app.declare("t2m", COLUMNS)
         want.require()
@@ -293,7 +290,7 @@ def test_what_nobody_takes_over_is_named_to_everyone_who_waits(tmp_path):
 
 
 def test_a_node_that_closes_in_peace_leaves_its_parts_to_others(tmp_path):
-    with pool(2, tmp_path, **HEIR) as app:
+    with pool(2, tmp_path) as app:
         app.offer("t2m", ROWS.split(ARRAY), ROWS)
         victim = app.pool["t2m"].nodes[0]
         app.client.retire_workers([victim])

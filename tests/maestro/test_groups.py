@@ -54,10 +54,10 @@ def test_a_group_goes_in_and_out_as_one(app, other):
     assert set(other.pool) == {"forecast", "t2m", "note", "u10"}
     wanted = other.group("forecast")
     wanted.require()
-    same(wanted.demand(timeout=120), {"t2m": FIELD, "note": None, "u10": FIELD[0]})
+    same(wanted.demand(timeout=300), {"t2m": FIELD, "note": None, "u10": FIELD[0]})
     assert [cdo.name for cdo in wanted] == ["t2m", "note", "u10"]
     assert wanted["t2m"].report.bytes == FIELD.nbytes
-    forecast.withdraw(timeout=120)
+    forecast.withdraw(timeout=300)
     assert forecast["u10"].state == "withdrawn"
     assert not other.pool
     forecast.dispose()
@@ -69,7 +69,7 @@ def test_members_come_in_the_layouts_that_their_handles_declare(app, other):
     group = app.group("g", [app.declare("t2m", ROWS), app.declare("u10", ROWS)])
     group.offer({name: ROWS.split(FIELD) for name in ("t2m", "u10")})
     mine = other.group("mine", [other.declare("t2m", COLUMNS, rank=1), other.declare("u10")])
-    data = mine.demand(timeout=120)
+    data = mine.demand(timeout=300)
     assert np.array_equal(data["t2m"], FIELD[:, 2:])
     assert data["t2m"].flags.f_contiguous
     assert np.array_equal(data["u10"], FIELD)
@@ -80,12 +80,12 @@ def test_groups_of_groups_come_as_they_are_nested(app, other):
     wind = app.group("wind", [app.declare("u10"), app.declare("v10")])
     app.group("all", [wind, app.declare("t2m")]).offer({"u10": [1], "v10": [2], "t2m": [3]})
     wanted = other.group("all")
-    same(wanted.demand(timeout=120), {"wind": {"u10": [1], "v10": [2]}, "t2m": [3]})
+    same(wanted.demand(timeout=300), {"wind": {"u10": [1], "v10": [2]}, "t2m": [3]})
     assert [cdo.name for cdo in wanted["wind"]] == ["u10", "v10"]
     some = other.group("some", [other.group("wind"), other.declare("t2m")])
-    same(some.demand(timeout=120), {"wind": {"u10": [1], "v10": [2]}, "t2m": [3]})
+    same(some.demand(timeout=300), {"wind": {"u10": [1], "v10": [2]}, "t2m": [3]})
     own = other.group("own", [other.group("inner", [other.declare("v10")])])
-    same(own.demand(timeout=120), {"inner": {"v10": [2]}})
+    same(own.demand(timeout=300), {"inner": {"v10": [2]}})
 
 
 def test_a_group_may_be_written_in_the_pools_memory(app, other):
@@ -95,8 +95,8 @@ def test_a_group_may_be_written_in_the_pools_memory(app, other):
     part[...] = 7
     group.offer()
     assert not part.flags.writeable
-    assert other.group("g").demand(timeout=120)["large"].sum() == 7e5
-    group.withdraw(timeout=120)
+    assert other.group("g").demand(timeout=300)["large"].sum() == 7e5
+    group.withdraw(timeout=300)
     assert part.flags.writeable
 
 
@@ -161,7 +161,7 @@ def test_what_is_no_group_is_not_demanded_as_one(app, other):
     app.offer("t2m", [1.0])
     wanted = other.group("t2m")
     with pytest.raises(maestro.InconsistentError, match="'t2m': it is a CDO, expected a group"):
-        wanted.demand(timeout=120)
+        wanted.demand(timeout=300)
     assert wanted.state == "declared"
 
 
@@ -185,7 +185,7 @@ def test_a_group_call_is_few_messages(app, monkeypatch):
     group = app.group("g", [app.declare(f"m{k}") for k in range(50)])
     group.offer()
     wanted = app.group("g")
-    assert len(wanted.demand(timeout=120)) == 50
+    assert len(wanted.demand(timeout=300)) == 50
     group.withdraw()
     group.dispose()
     assert said == ["offergroup", "stored", "demand", "received", "withdraw", "dispose"]
@@ -195,21 +195,21 @@ def test_what_a_cdo_depends_on_comes_along(app, other):
     app.offer("grid", FIELD)
     app.declare("rain", depends=["grid"]).offer(FIELD + 1)
     want = other.declare("rain")
-    assert np.array_equal(want.demand(timeout=120), FIELD + 1)
+    assert np.array_equal(want.demand(timeout=300), FIELD + 1)
     same(want.dependencies, {"grid": FIELD})
     assert np.array_equal(other.demand("rain"), FIELD + 1)
     laid = other.declare("rain", COLUMNS, rank=0, depends=[other.declare("grid", COLUMNS)])
     laid.require()
-    assert np.array_equal(laid.demand(timeout=120), FIELD[:, :2] + 1)
+    assert np.array_equal(laid.demand(timeout=300), FIELD[:, :2] + 1)
     assert [part.shape for part in laid.dependencies["grid"]] == [(6, 2), (6, 2)]
     group = other.group("g", [other.declare("rain")])
-    same(group.demand(timeout=120), {"rain": FIELD + 1})
+    same(group.demand(timeout=300), {"rain": FIELD + 1})
     same(group.dependencies, {"grid": FIELD})
 
 
 def test_an_array_in_one_line_comes_without_what_it_depends_on(app, other):
     app.declare("rain", depends=["grid"]).offer(FIELD)
-    assert np.array_equal(other.demand("rain", timeout=120), FIELD)
+    assert np.array_equal(other.demand("rain", timeout=300), FIELD)
 
 
 def test_what_is_needed_is_withdrawn_last(app, other):

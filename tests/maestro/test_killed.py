@@ -58,7 +58,7 @@ class Doomed:
         self.group.offer({"t": SMALL, "u": SMALL + 1})
 
     def demand(self, _):
-        assert np.array_equal(self.wish.demand(timeout=120), FIELD)
+        assert np.array_equal(self.wish.demand(timeout=300), FIELD)
 
     def withdraw_group(self, _):
         """While somebody wants it."""
@@ -96,13 +96,13 @@ def test_killed_after(cluster, count):
             want.require()
         process = FORKSERVER.Process(target=live_until, args=(count, app.address))
         process.start()
-        process.join(120)
+        process.join(300)
         assert process.exitcode == -signal.SIGKILL
         until(lambda: not any(each["component"] == "doomed" for each in app.apps))
 
         # Whatever it required, and whatever it was to acknowledge, holds nobody up.
-        wish.withdraw(timeout=120)
-        news.withdraw(timeout=120)
+        wish.withdraw(timeout=300)
+        news.withdraw(timeout=300)
         # What it had offered is served to those who required it; nothing else of it is there.
         assert ("field" in app.pool) == ("offer_needing_it" in made), "one that another needs"
         came = {}
@@ -113,7 +113,7 @@ def test_killed_after(cluster, count):
             ("pushed", "offer_pushed"),
         ):
             if word in made:
-                came[name] = wants[name].demand(timeout=120)
+                came[name] = wants[name].demand(timeout=300)
             else:
                 with pytest.raises(maestro.PoolTimeoutError, match=f"'{name}': not there after"):
                     wants[name].demand(timeout=0.02)

@@ -123,7 +123,7 @@ def test_from_pool_to_archive_to_pool_to_archive(pool, archived, tmp_path):
     with maestro.Librarian(pool, archived) as librarian:
         librarian.stage("t2m", reads=False)
         with maestro.Archiver(pool, tmp_path / "again.zarr") as archiver:
-            archiver.wait(1, timeout=60)
+            archiver.wait(1, timeout=300)
     again = zarr.open_array(tmp_path / "again.zarr", path="t2m", mode="r")
     assert np.array_equal(again[...], FIELD)
 
@@ -183,7 +183,7 @@ def test_nothing_half_read_is_offered(pool, archived, damage, reads):
         else:
             librarian.stage("u10", reads=False)
             with pytest.raises(maestro.StoreError, match=whole):
-                pool.demand("u10", timeout=30)
+                pool.demand("u10", timeout=300)
             assert np.array_equal(
                 pool.demand("u10", region=(slice(0, 15), slice(0, 40))), FIELD[:15]
             )

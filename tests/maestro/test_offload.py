@@ -17,7 +17,7 @@ def test_who_is_cancelled_waits_for_the_thread_and_what_it_raises_is_no_news():
 
     def work():
         begun.set()
-        go.wait(120)
+        go.wait(300)
         ended.append(True)
         raise FileNotFoundError("the directory is gone")
 

@@ -32,7 +32,7 @@ def processes(*works):
     try:
         yield started
         for process in started:
-            process.join(60)
+            process.join(300)
         assert [process.exitcode for process in started] == [0] * len(started)
     finally:
         for process in started:
@@ -55,9 +55,9 @@ def test_m_producers_and_n_consumers(workers, results):
         ]
         with processes(*works):
             for _ in consumers:
-                assert results.get(timeout=60)[1] == "required"
+                assert results.get(timeout=300)[1] == "required"
             app.offer("ready")
-            came = dict(results.get(timeout=60)[:2] for _ in consumers)
+            came = dict(results.get(timeout=300)[:2] for _ in consumers)
         array = programs.field(SOURCE)
         for rank, payload in came.items():
             wanted = array[np.ix_(*TARGET.indices(rank))]
@@ -70,8 +70,8 @@ def test_the_parts_lie_in_the_order_that_was_demanded(cluster, results):
     with maestro.connect(cluster) as app:
         app.offer("t2m", SOURCE.split(programs.field(SOURCE)), SOURCE)
         with processes((programs.consume, app.address, TARGET.to_dict(), 1, results)):
-            results.get(timeout=60)
-            _, payload, strides = results.get(timeout=60)
+            results.get(timeout=300)
+            _, payload, strides = results.get(timeout=300)
         part = as_part(np.frombuffer(payload, np.uint8), TARGET.local_shape(1), np.dtype("f8"), "C")
         expected = TARGET.empty(1, "f8")
         assert strides == expected.strides
@@ -93,7 +93,7 @@ def doomed(work, *args):
 
 def kill(process):
     process.kill()
-    process.join(30)
+    process.join(300)
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -102,7 +102,7 @@ def test_a_producer_killed_between_offer_and_withdraw(cluster, results):
     with maestro.connect(cluster) as app:
         layout = Distribution((8,), (2,))
         with doomed(programs.offer_and_hang, app.address, layout.to_dict(), 1, results) as process:
-            assert results.get(timeout=60) == "offered"
+            assert results.get(timeout=300) == "offered"
             want = app.declare("t2m")
             want.require()
             with pytest.raises(maestro.PoolTimeoutError, match=r"'t2m'.*ranks \[0\] of 2"):
@@ -112,7 +112,7 @@ def test_a_producer_killed_between_offer_and_withdraw(cluster, results):
             with pytest.raises(maestro.DataLostError, match=r"'t2m': app 'doomed-.*' died.*\[1\]"):
                 wait()
         app.offer("t2m", np.arange(8.0))
-        assert np.array_equal(want.demand(timeout=30), np.arange(8.0))
+        assert np.array_equal(want.demand(timeout=300), np.arange(8.0))
         check(app)
 
 
@@ -122,9 +122,9 @@ def test_a_producer_killed_after_its_offer_was_complete(cluster, results):
         want.require()
         layout = Distribution((8,)).to_dict()
         with doomed(programs.offer_and_hang, app.address, layout, 0, results, "whole") as process:
-            assert results.get(timeout=60) == "offered"
+            assert results.get(timeout=300) == "offered"
             kill(process)
-        assert want.demand(timeout=30).shape == (8,)
+        assert want.demand(timeout=300).shape == (8,)
         until(lambda: "whole" not in app.pool)
         check(app)
 
@@ -136,7 +136,7 @@ def test_a_producer_killed_in_the_middle_of_its_offer(cluster, results):
         with doomed(
             programs.offer_after_seal_and_die, app.address, layout, 0, results, "half"
         ) as process:
-            process.join(60)
+            process.join(300)
             with pytest.raises(maestro.DataLostError, match=r"'half': app 'doomed-.*' died while"):
                 wait()
         check(app)
@@ -146,7 +146,7 @@ def test_a_killed_consumer_holds_nobody_up(cluster, results):
     with maestro.connect(cluster) as app:
         have = app.offer("t2m", np.arange(8.0))
         with doomed(programs.require_and_hang, app.address, results) as process:
-            assert results.get(timeout=60) == "required"
+            assert results.get(timeout=300) == "required"
             with pytest.raises(maestro.PoolTimeoutError, match="still required by doomed-"):
                 have.withdraw(timeout=0.1)
             assert have.state == "offered"

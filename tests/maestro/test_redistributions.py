@@ -31,7 +31,6 @@ CONFIG = {
     "maestro.transfer.map-from": MAP_FROM,
     "maestro.transfer.chunk": "64 KiB",
     "maestro.transfer.in-flight": "256 KiB",
-    "maestro.node.heir": f"{LONG} s",
 }
 
 

@@ -72,13 +72,13 @@ def test_defaults_are_seen_by_everyone_but_give_way_to_what_is_set(connect, file
     app.offer("t2m", np.arange(3.0), attributes={STEP: 6})
     app.offer("rain", np.arange(3.0), attributes={STEP: 6, UNITS: "mm"})
     app.offer("u10", np.arange(3.0), attributes={STEP: 6})
-    assert [event.name for event in events.wait(timeout=10, most=1)] == ["t2m"]
-    assert [event.name for event in events.wait(timeout=10, most=1)] == ["u10"]
+    assert [event.name for event in events.wait(timeout=300, most=1)] == ["t2m"]
+    assert [event.name for event in events.wait(timeout=300, most=1)] == ["u10"]
     want = connect(schemas=file).declare("rain")  # its default is K, and no contradiction
-    assert want.demand(timeout=10) is not None
+    assert want.demand(timeout=300) is not None
     assert want.attributes == {STEP: 6, UNITS: "mm"}
     bare = other.declare("t2m")
-    bare.demand(timeout=10)
+    bare.demand(timeout=300)
     assert bare.attributes == {STEP: 6, UNITS: "K"}
     assert other.pool["t2m"].attributes == {STEP: 6, UNITS: "K"}
 

@@ -51,7 +51,7 @@ def test_parts_come_as_they_were_offered(app, planned, layout):
     have = app.declare("x", layout)
     have.offer(layout.split(array))
     want = app.declare("x", layout)
-    parts = want.demand(timeout=30)
+    parts = want.demand(timeout=300)
     assert np.array_equal(layout.join(parts), array)
     assert not planned
     sizes = [layout.local_size(rank) * array.itemsize for rank in range(layout.size)]
@@ -59,7 +59,7 @@ def test_parts_come_as_they_were_offered(app, planned, layout):
     assert report == {(rank, rank): size for rank, size in enumerate(sizes) if size}
     want.dispose()
     one = app.declare("x", layout, rank=layout.size - 1)
-    part = one.demand(timeout=30)
+    part = one.demand(timeout=300)
     assert np.array_equal(np.asarray(part), np.asarray(parts[-1]))
     one.dispose()
     have.withdraw()

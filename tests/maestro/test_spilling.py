@@ -242,7 +242,7 @@ def test_what_goes_to_the_disk_while_it_is_read_is_read_there(tmp_path, monkeypa
         want = app.declare("t2m", COLUMNS)
         monkeypatch.setattr(onhost, "NEWS", 1)  # pair of ranks by pair of ranks
         monkeypatch.setattr(onhost, "move_all", spill)
-        for part, wanted in zip(want.demand(timeout=60), COLUMNS.split(ARRAY), strict=True):
+        for part, wanted in zip(want.demand(timeout=300), COLUMNS.split(ARRAY), strict=True):
             assert np.array_equal(part, wanted)
         assert len(moved) > 12
         assert want.report.bytes == ARRAY.nbytes
@@ -266,7 +266,7 @@ def test_a_full_pool_spills_and_everything_can_be_had(tmp_path):
         assert sum(1 for path in (tmp_path / "disk").rglob("*") if path.name.isdecimal()) >= 18
         for number in range(6):
             want = app.declare(f"t{number}", COLUMNS)
-            parts = want.demand(timeout=60)
+            parts = want.demand(timeout=300)
             for part, wanted in zip(parts, COLUMNS.split(ARRAY + number), strict=True):
                 assert np.array_equal(part, wanted)
             assert {transfer.transport for transfer in want.report.transfers} == {"host"}

@@ -197,7 +197,7 @@ def metrics(address, of):
 
     Its process may have others: what a pool of another test has not given up yet.
     """
-    with urlopen(f"http://{address}/metrics", timeout=120) as answer:
+    with urlopen(f"http://{address}/metrics", timeout=300) as answer:
         text = answer.read().decode()
     found = {}
     for family in text_string_to_metric_families(text):

@@ -24,7 +24,7 @@ def test_parts_in_tiles_come_through(app, source, target, chunk):
     with dask.config.set({"maestro.transfer.chunk": chunk}):
         app.offer("t2m", source.split(ARRAY), source)
         want = app.declare("t2m", distribution=target)
-        parts = want.demand(timeout=60)
+        parts = want.demand(timeout=300)
     for rank, part in enumerate(parts):
         assert in_order(part, target.order)
         assert part.dtype == ARRAY.dtype
@@ -48,7 +48,7 @@ def test_a_whole_array_in_tiles_in_one_line_each(app):
 def test_plain_parts_are_put_into_the_tiles_that_were_declared(app):
     cdo = app.declare("t2m", distribution=SOURCE, rank=None)
     cdo.offer([np.asarray(part) for part in SOURCE.split(ARRAY)])
-    part = app.declare("t2m", distribution=TARGET, rank=1).demand(timeout=60)
+    part = app.declare("t2m", distribution=TARGET, rank=1).demand(timeout=300)
     assert np.array_equal(part, ARRAY[np.ix_(*TARGET.indices(1))])
 
 

@@ -67,7 +67,7 @@ def total(match):
 
 def wait_for_gate(match):
     INSIDE.release()
-    assert GATE.wait(120)
+    assert GATE.wait(300)
     return match.name
 
 
@@ -90,7 +90,7 @@ def die_once(match):
 
 def results(trigger):
     """All of a trigger that has been ended."""
-    return {key: future.result(timeout=120) for key, future in trigger}
+    return {key: future.result(timeout=300) for key, future in trigger}
 
 
 def test_a_task_for_each_cdo_that_matches(app, other):
@@ -99,7 +99,7 @@ def test_a_task_for_each_cdo_that_matches(app, other):
     trigger = app.when("(step = 6)")(total)
     second = other.offer("after", [3.0, 4.0], attributes={"step": 6})
     for cdo in (first, second):
-        cdo.withdraw(timeout=120)
+        cdo.withdraw(timeout=300)
     trigger.end()
     assert results(trigger) == {"before": 3.0, "after": 7.0}
     assert (trigger.started, trigger.failed, trigger.missed) == (2, 0, 0)
@@ -168,7 +168,8 @@ def test_sets_of_what_belongs_together(app, other):
     offer("v", 6, 6.0)
     offer("v", 18, 7.0)
     for cdo in offered[:-1]:
-        cdo.withdraw(timeout=120)
+        cdo.withdraw(timeout=300)
+    until(lambda: pair._joining._waiting)  # the last one is required by now
     with pytest.raises(maestro.PoolTimeoutError, match=f"required by {app.name}"):
         offered[-1].withdraw(timeout=0.05)
     done = in_thread(offered[-1].withdraw)
@@ -192,7 +193,8 @@ def test_sets_without_anything_in_common(app):
 def test_a_cdo_is_kept_until_its_task_has_ended_and_no_longer(app, other, gate):
     trigger = app.when(limit=1)(wait_for_gate)
     first, second = other.offer("first", [1.0]), other.offer("second", [2.0])
-    assert INSIDE.acquire(timeout=120)
+    assert INSIDE.acquire(timeout=300)
+    until(lambda: len(trigger._running) == 2)  # both are required by now
     for cdo in (first, second):  # one has a task that runs, the other is still to have one
         with pytest.raises(maestro.PoolTimeoutError, match=f"required by {app.name}"):
             cdo.withdraw(timeout=0.05)
@@ -203,7 +205,7 @@ def test_a_cdo_is_kept_until_its_task_has_ended_and_no_longer(app, other, gate):
         done()
     trigger.end()
     assert results(trigger) == {"first": "first", "second": "second"}
-    assert INSIDE.acquire(timeout=120)
+    assert INSIDE.acquire(timeout=300)
 
 
 def test_what_is_withdrawn_meanwhile_is_missed(app, other, monkeypatch):
@@ -214,7 +216,7 @@ def test_what_is_withdrawn_meanwhile_is_missed(app, other, monkeypatch):
 
     async def late():
         pool = await look()
-        await have._withdraw(timeout=120)
+        await have._withdraw(timeout=300)
         return pool
 
     monkeypatch.setattr(app, "_list_pool", late)
@@ -222,13 +224,13 @@ def test_what_is_withdrawn_meanwhile_is_missed(app, other, monkeypatch):
     trigger.end()
     assert results(trigger) == {"there": 2.0}
     assert trigger.missed == 1
-    assert other.offer("gone", [3.0]).withdraw(timeout=120) is None, "nobody keeps it"
+    assert other.offer("gone", [3.0]).withdraw(timeout=300) is None, "nobody keeps it"
 
 
 def test_errors_are_told_and_keep_nobody_waiting(app, other, caplog):
     trigger = app.when()(refuse)
     for name in ("a", "b"):
-        other.offer(name, [1.0]).withdraw(timeout=120)
+        other.offer(name, [1.0]).withdraw(timeout=300)
     trigger.end()
     found = dict(trigger)
     assert {future.status for future in found.values()} == {"error"}
@@ -277,7 +279,7 @@ def test_ranks_of_several_apps_are_one_cdo(app, other):
 def test_a_name_that_is_offered_again_and_again(app, other):
     trigger = app.when(limit=2)(total)
     for number in range(5):
-        other.offer("x", [float(number)]).withdraw(timeout=120)
+        other.offer("x", [float(number)]).withdraw(timeout=300)
     trigger.end()
     found = list(trigger)
     assert [key for key, _ in found] == ["x"] * 5
@@ -317,7 +319,7 @@ def test_an_app_that_leaves_gives_up_what_is_under_way(app, gate):
     guest = maestro.connect(app.address, component="guest")
     trigger = guest.when(limit=1)(wait_for_gate)
     first, second = app.offer("first", [1.0]), app.offer("second", [2.0])
-    assert INSIDE.acquire(timeout=120)
+    assert INSIDE.acquire(timeout=300)
     done = in_thread(second.withdraw)
     guest.leave()
     done()
@@ -353,7 +355,7 @@ def test_a_worker_that_dies_with_a_task(tmp_path):
         with app.when()(die_once) as trigger:
             pass
         ((name, future),) = trigger
-        worker, data = future.result(timeout=120)
+        worker, data = future.result(timeout=300)
         assert (name, data) == ("t2m", BIG.tobytes())
         assert worker != first
         assert trigger.failed == 0
@@ -372,7 +374,7 @@ def test_a_node_that_dies_with_the_data():
         cluster.scale(1)
         until(lambda: app.pool.nodes)
         app.offer("y", [1.0], attributes={"step": 12})
-        ((_, future),) = trigger.wait(timeout=120)
+        ((_, future),) = trigger.wait(timeout=300)
         with pytest.raises(maestro.DataLostError, match="'x': "):
             future.result()
         assert trigger.failed == 1
@@ -453,7 +455,7 @@ def test_a_task_for_each_part_where_it_lies(spread, order):
             tasks = {}
             while len(tasks) < 4:
                 tasks.update(trigger.wait(timeout=300))
-            have.withdraw(timeout=120)
+            have.withdraw(timeout=300)
         for rank, part in enumerate(quarters.split(array)):
             where, data, indices, own = tasks[name, rank].result()
             assert own
@@ -474,7 +476,7 @@ def test_what_a_task_returns_of_a_part_stays_as_it_is(spread):
         tasks = {}
         while len(tasks) < 2:
             tasks.update(trigger.wait(timeout=300))
-        have.withdraw(timeout=120)
+        have.withdraw(timeout=300)
     have.dispose()
     for number in range(4):  # each of which would take that memory
         with_others = spread.offer(f"other-{number}", halves.split(-BIG), halves)
@@ -502,7 +504,7 @@ def test_a_part_whose_node_dies_is_worked_on_elsewhere(tmp_path):
             tasks = {}
             while len(tasks) < 2:
                 tasks.update(trigger.wait(timeout=300))
-            have.withdraw(timeout=120)
+            have.withdraw(timeout=300)
         for rank, part in enumerate(halves.split(BIG)):
             assert tasks["doomed", rank].result() == part.tobytes()
 

@@ -19,13 +19,13 @@ def test_memory_is_ready_when_what_was_required_comes():
         want.require()
         until(lambda: memory.kept == 1 << 20)
         app.offer("later", np.ones(SHAPE))
-        parts = want.demand(timeout=30)
+        parts = want.demand(timeout=300)
         assert memory.kept == 0
         del parts
         whole = app.declare("later")
         whole.require()  # the size is that of the offer
         until(lambda: memory.kept == 2 << 20)
-        whole.demand(timeout=30)
+        whole.demand(timeout=300)
         app.declare("unknown").require()
         rows = Distribution(SHAPE, (2, 1))
         app.declare("half", rows, rank=0).offer(np.ones((128, 512)))

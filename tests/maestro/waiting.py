@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 
 def in_thread(function, *args):
@@ -36,3 +37,16 @@ def until(condition, timeout=300):
     while not condition():
         assert time.monotonic() < deadline, "it does not come about"
         time.sleep(0.005)
+
+
+def none(wrong, timeout=120):
+    """Wait until nothing is wrong any more, and say else what it was last."""
+    found = []
+
+    def all_is_well():
+        found[:] = wrong()
+        return not found
+
+    with suppress(AssertionError):
+        until(all_is_well, timeout)
+    assert not found

@@ -189,8 +189,8 @@ def left_by_a_killed_node(parent, pool, sizes):
     found = FORKSERVER.Queue()
     node = FORKSERVER.Process(target=_die, args=(parent, pool, sizes, found))
     node.start()
-    directory = found.get(timeout=60)
-    node.join(60)
+    directory = found.get(timeout=300)
+    node.join(300)
     found.close()
     return directory
 

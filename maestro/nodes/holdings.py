@@ -122,6 +122,8 @@ class Holdings:
         self.lent: dict[str, Segment] = {}
         self.own = 0
         self.mappings = Mappings(limit=0)
+        self._uses: Counter[str] = Counter()  # of what was lent: parts in it, dropped or not yet
+        self._given_back: dict[str, Segment] = {}  # the latest of those, of what is lent no more
         self._tainted: set[str] = set()
         self._dead: OrderedDict[int, None] = OrderedDict()
         self._lodger, self._moves = lodger, spill is not None or lodger is not None
@@ -219,20 +221,32 @@ class Holdings:
                 with self._lock:
                     self.own -= home.nbytes
                 continue
-            lent = self.lent.get(home.path)
-            if lent is not None:
-                if lent.generation == home.generation:  # not offered anew meanwhile
-                    home.cleared()
-                continue
-            place = self.spill if self.spill and self._is_on_disk(home) else self.arena
             with self._lock:
-                shown = (home.version, home.rank) in self._shown
-            if settled and home.path not in self._tainted and not shown:
-                place.release(home)
-            else:
+                more, lent = self._used_once_less(home.path), self.lent.get(home.path)
+                if lent is not None:
+                    if lent.generation == home.generation:  # not offered anew meanwhile
+                        home.cleared()
+                    continue
+                if not settled or (home.version, home.rank) in self._shown:
+                    self._tainted.add(home.path)
+                if more:  # it was lent, and offered more than once: the last one frees it
+                    continue
+                home = self._given_back.pop(home.path, home)
+                tainted = home.path in self._tainted
                 self._tainted.discard(home.path)
+            place = self.spill if self.spill and self._is_on_disk(home) else self.arena
+            if tainted:
                 self.mappings.forget(home.path)
                 place.discard(home)
+            else:
+                place.release(home)
+
+    def _used_once_less(self, path: str) -> int:
+        """How many more parts there were in a segment that are still to be dropped."""
+        left = self._uses.pop(path, 1) - 1
+        if left:
+            self._uses[path] = left
+        return left
 
     @property
     def homes(self) -> list[tuple[str, str]]:
@@ -419,31 +433,36 @@ class Holdings:
 
     def give_back(self, path: str) -> None:
         """A program has let go of what it was lent; where that is a part, it stays one."""
-        segment = self.lent.pop(path, None)
-        if segment is not None and not self._is_part(path):
+        segment = self._lent_no_more(path)
+        if segment is not None:
             self.arena.release(segment)
 
     def abandon(self, path: str) -> None:
         """Whoever was lent this is gone, or out of reach, and may still write to it."""
-        segment = self.lent.pop(path, None)
-        if segment is None:
-            return
-        if self._is_part(path):
-            self._tainted.add(path)
-        else:
+        segment = self._lent_no_more(path, tainted=True)
+        if segment is not None:
             self.arena.discard(segment)
 
-    def _is_part(self, path: str) -> bool:
-        homes = (part.home for part in self.parts.values())
-        return any(isinstance(home, Segment) and home.path == path for home in homes)
+    def _lent_no_more(self, path: str, tainted: bool = False) -> Segment | None:
+        """What was lent, if no part is in it; else it is freed with the last of them."""
+        with self._lock:
+            segment = self.lent.pop(path, None)
+            if segment is None or path not in self._uses:
+                return segment
+            self._given_back[path] = segment
+            if tainted:
+                self._tainted.add(path)
+            return None
 
     def lent_part(self, path: str, part: tuple[int, int], nbytes: int) -> Segment | None:
         """What was lent, as the part that was written into it."""
-        segment = self.lent.get(path)
-        if segment is None or segment.capacity < nbytes:
-            return None
-        self.lent[path] = segment = self.arena.reuse(segment, nbytes, *part, filled=True)
-        return segment
+        with self._lock:
+            segment = self.lent.get(path)
+            if segment is None or segment.capacity < nbytes:
+                return None
+            self.lent[path] = segment = self.arena.reuse(segment, nbytes, *part, filled=True)
+            self._uses[path] += 1
+            return segment
 
     def enter(self, parts: Mapping[Key, Part]) -> list[Part]:
         """Hold parts from now on; those whose places they take are to be dropped."""

@@ -6,11 +6,16 @@ import gc
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import maestro
 from layouts import Distribution, Tiled
 from layouts.orders import in_order
+from maestro.arena import Arena
+from maestro.nodes.holdings import Arrival, Holdings
 from maestro.transport import onhost
+from maestro.transport.bringing import Delivery
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.test_onhost import _paths, pool
@@ -102,6 +107,40 @@ def test_what_is_given_up_while_it_is_offered_stays_in_the_pool(app):
     assert np.array_equal(app.demand("t2m"), ARRAY)
     cdo.withdraw()
     cdo.dispose()
+
+
+@given(st.permutations(["give back", "abandon", 1, 2, 3]))
+@example([1, "give back", 3, 2, "abandon"])
+def test_it_is_free_once_and_after_all_that_was_offered_in_it(tmp_path_factory, steps):
+    """Whenever the node hears of what was withdrawn, and of what the producer has let go of."""
+    arena = Arena(tmp_path_factory.mktemp("lent"), "pool", 1 << 20)
+    holdings, layout = Holdings(arena, 1), Distribution((4096,))
+    path = holdings.lend(4096)
+    for version in (1, 2, 3):
+        delivery = Delivery(version, layout, 1, (0,), 1 << 20, 1, 1.0)
+        with Arrival(holdings, delivery) as arrival:
+            assert arrival.segments({0: path}) == {0: path}
+            assert arrival.enter() is None
+    under_way = [holdings.take_out(v, [0], settled=True) for v in (1, 2, 3)]
+    for number, step in enumerate(steps):
+        if step == "give back":
+            holdings.give_back(path)
+        elif step == "abandon":  # of what was given back, this is nothing
+            holdings.abandon(path)
+        else:
+            holdings.drop(under_way[step - 1], settled=True)
+        left = steps[number + 1 :]
+        gone = all(isinstance(each, str) for each in left) and len(left) < 2
+        if not gone:
+            assert holdings.arena.used == 4096
+            other = arena.reserve(4096, 9, 0)
+            assert other.path != path
+            arena.discard(other)
+    assert arena.used == 0
+    others = {arena.reserve(4096, 9, rank).path for rank in range(3)}
+    assert len(others) == 3
+    assert (path in others) == (steps.index("give back") < steps.index("abandon"))
+    arena.close()
 
 
 def test_one_rank_and_tiles(app):

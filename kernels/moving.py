@@ -18,25 +18,18 @@ memory is nothing but other strides, so a transposition is the move of one whole
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache, partial
-from typing import Literal, NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple
 
-import numpy as np
-
-from kernels.checks import Array, address, check_move, distance
+from kernels.by_numpy import copied
+from kernels.checks import Array, address, bounds_cross, check_move
 from kernels.loading import kernel
 from kernels.nest import Nest, nest
 from kernels.pieces import Pieces
 from kernels.threads import Task, check_threads, run_all, usable_cpus
 
-SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is as fast as a kernel
-KERNEL_BYTES = 16 << 20  # from here on kernels are faster where both sides lie alike, too
 STREAM_BYTES = 4 << 20  # from here on the target is written past the caches
 PARALLEL_BYTES = 4 << 20  # below this, handing work to a thread costs more than it saves
-# Between these sizes the C library's copy has the processor copy (rep movsb), and these need up to
-# fifteen times as long if the target lies 1 to 31 bytes after the source, modulo 4096: 64 KiB take
-# 30 us. Malloc puts whole pages 16 bytes after each other.
-SLOW_PROCESSORS, SLOW_BYTES = ("znver3", "znver4"), (1 << 15, 1 << 19)
 
 
 def move(
@@ -140,76 +133,19 @@ def move_whole(
     ValueError
         As :func:`move`, for a target that overlaps the source or has stride 0.
     """
-    apart = 0 not in target.strides and not np.may_share_memory(target, source)
-    if threads is None and apart and _by_numpy(target, source):
-        np.copyto(target, source)
-        return
+    if threads is not None or not copied(target, source):
+        move_by_kernel(target, source, threads, stream)
+
+
+def move_by_kernel(
+    target: Array, source: Array, threads: int | None = None, stream: bool | None = None
+) -> None:
+    """The same where it is known not to be NumPy's."""
     check_threads(threads)
     pieces = _whole(target.shape)
-    if not apart:
+    if 0 in target.strides or bounds_cross(target, source):
         check_move(target, source, pieces)
     _move_checked(target, source, pieces, target.nbytes, threads, stream)
-
-
-def _by_numpy(target: Array, source: Array) -> bool:
-    """Whether NumPy copies this no slower than a kernel does, with what its call costs.
-
-    That is what is small, and what stays in the caches if both sides are walked along one axis.
-    """
-    nbytes = target.nbytes
-    if target.dtype.names is not None:  # NumPy copies fields, and not what lies between
-        return False
-    if nbytes < SLOW_BYTES[0] and target.size <= SMALL_SIZE:
-        return True
-    alike = target.strides == source.strides
-    if alike and SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1]:
-        return not _is_slow(target, source)
-    if target.size <= SMALL_SIZE:
-        return True
-    return nbytes < KERNEL_BYTES and (alike or _fastest(target) == _fastest(source))
-
-
-def _fastest(array: Array) -> int:
-    shape, strides = array.shape, array.strides
-    return min(range(array.ndim), key=lambda k: (shape[k] == 1, abs(strides[k])))
-
-
-def _is_slow(target: Array, source: Array) -> bool:
-    """Whether this is, where it has no gaps, a copy of bytes at a distance at which it is slow."""
-    return 0 < distance(target, source) % 4096 < 32 and _is_slow_processor()
-
-
-@cache
-def _is_slow_processor() -> bool:
-    from kernels.machine_code import processor  # here, for it takes a while to be imported
-
-    return processor().name in SLOW_PROCESSORS
-
-
-def copy_if_small(array: Array, order: Literal["C", "F"]) -> Array | None:
-    """A copy in this order, if NumPy makes it no slower than a kernel; otherwise None."""
-    dtype, nbytes = array.dtype, array.nbytes
-    if dtype.names is not None or dtype.hasobject:
-        return None
-    if SLOW_BYTES[0] <= nbytes < SLOW_BYTES[1] and not nbytes % 4096 and array.flags[order]:
-        result = np.empty(array.shape, dtype, order)
-        if _is_slow(result, array):
-            # While this one is there, another one lies elsewhere.
-            result = np.empty(array.shape, dtype, order)
-        result[...] = array
-        return result
-    if array.size <= SMALL_SIZE or (nbytes < KERNEL_BYTES and is_along(array, order)):
-        return array.copy(order)
-    return None
-
-
-def is_along(array: Array, order: Literal["C", "F"]) -> bool:
-    """Whether the axis that is the fastest one in this order is so in the array."""
-    strides = array.strides
-    if not strides:
-        return True
-    fastest = -1 if order == "C" else 0
-    return array.shape[fastest] > 1 and abs(strides[fastest]) == min(map(abs, strides))
 
 
 def _move_checked(

@@ -8,8 +8,9 @@ from operator import index
 import numpy as np
 import numpy.typing as npt
 
-from kernels import moving
+from kernels.by_numpy import copied, copy_if_small
 from kernels.checks import Array, check_dtype, check_writeable
+from kernels.moving import move_by_kernel, move_whole
 
 
 def permute(
@@ -52,27 +53,23 @@ def permute(
     [[[0, 3]], [[1, 4]], [[2, 5]]]
     """
     source = np.asarray(src)
-    view = _transposed(source, axes)
+    try:
+        # None and one integer mean something to NumPy, too.
+        known = type(axes) is tuple or type(axes) is list
+        view = source.transpose(axes if known else normal_axes(axes, source.ndim))
+    except (TypeError, ValueError):
+        view = source.transpose(normal_axes(axes, source.ndim))  # says what is wrong
     if out is None:
-        small = moving.copy_if_small(view, "C") if threads is None else None
+        small = copy_if_small(view, "C") if threads is None else None
         if small is not None:
             return small
         check_dtype(view.dtype, "src")
         out = np.empty(view.shape, view.dtype)
-    else:
+        move_whole(out, view, threads)
+    elif threads is not None or not copied(out, view):
         _check_out(out, view)
-    moving.move_whole(out, view, threads)
+        move_by_kernel(out, view, threads)
     return out
-
-
-def _transposed(source: Array, axes: Sequence[int]) -> Array:
-    """The view; by NumPy's call alone where `axes` are as they should be."""
-    if type(axes) is tuple and len(axes) == source.ndim:
-        try:
-            return source.transpose(axes)
-        except (TypeError, ValueError):
-            pass  # `normal_axes` says what is wrong
-    return source.transpose(normal_axes(axes, source.ndim))
 
 
 def normal_axes(axes: Sequence[int], ndim: int) -> tuple[int, ...]:

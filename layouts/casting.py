@@ -26,16 +26,17 @@ from math import isqrt, prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from kernels import Pieces
+from kernels.by_numpy import LYING, PLAIN, copied, is_along
 from kernels.checks import MAX_OVERLAP_WORK
-from kernels.moving import STREAM_BYTES, is_along, move_serially
+from kernels.moving import STREAM_BYTES, move_serially
 from kernels.threads import check_threads, run_all, usable_cpus
 from layouts.orders import slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 
-__all__ = ["cast", "is_small"]
+__all__ = ["Casting", "cast", "cast_if_small"]
 
 #: Bytes of a block on its wider side, and of its runs where it is moved across: f8 -> f4 across
 #: 8192 x 8192 takes 75 to 85 ms with these, 92 to 97 in squares; 136 in squares not streamed.
@@ -49,6 +50,7 @@ ALONG_BYTES = 1 << 25
 #: From this many elements in a row on, NumPy is as fast along rows that lie anywhere.
 LONG_ROW = 64
 
+Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 #: The first and the last index, plus one, of a block along each axis.
 Block: TypeAlias = tuple[tuple[int, int], ...]
 Copy: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], None]
@@ -101,12 +103,29 @@ def cast(target: AnyArray, source: AnyArray, threads: int | None = None) -> None
     errors.report()
 
 
-def is_small(array: NDArray[Any], itemsize: int, order: Literal["C", "F"]) -> bool:
-    """Whether NumPy casts this, to elements of so many bytes in this order, no slower than we."""
+def cast_if_small(
+    array: NDArray[Any],
+    order: Literal["C", "F"],
+    dtype: DTypeLike,
+    casting: Casting,
+    out: Any = None,
+) -> NDArray[Any] | None:
+    """The elements of another type in this order, if NumPy casts them no slower than we.
+
+    Otherwise None, and nothing was done; what is wrong with `out` or the types is left to be said.
+    """
+    wanted = np.dtype(dtype)
     size = array.size
-    if size <= SMALL_ELEMENTS:
-        return True
-    return size * max(itemsize, array.itemsize) < ALONG_BYTES and is_along(array, order)
+    if size > SMALL_ELEMENTS and not (
+        size * max(wanted.itemsize, array.itemsize) < ALONG_BYTES and is_along(array, order)
+    ):
+        return None
+    if out is not None:
+        fits = casting == "unsafe" and copied(out, array, LYING[order], wanted)
+        return out if fits else None
+    if wanted.num not in PLAIN and (wanted.hasobject or wanted.subdtype is not None):
+        return None
+    return None if array.dtype.hasobject else array.astype(wanted, order, casting, False)
 
 
 def _copy(target: NDArray[Any], source: NDArray[Any]) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, overload
+from functools import lru_cache
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kernels import Pieces
+from kernels.by_numpy import LYING, copied, copy_if_small
 from kernels.checks import check_dtype, check_writeable
-from kernels.moving import copy_if_small, move_whole
+from kernels.moving import move_by_kernel, move_whole
 from kernels.threads import check_threads
-from layouts.casting import cast, is_small
+from layouts.casting import Casting, cast, cast_if_small
 from layouts.orders import AxisOrder, Order, Tiled, empty, in_order, normalize, slowest_first
 from layouts.tiled import AnyArray, TiledArray, move
 
 __all__ = ["Casting", "convert"]
-
-Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 
 @overload
@@ -113,12 +112,38 @@ def convert(
     >>> convert(a, order=Tiled((2, 2))).tiles.shape
     (1, 2, 2, 2)
     """
+    if threads is None and not isinstance(array, TiledArray):
+        array = np.asarray(array)
+        if order == "C" or order == "F":
+            if dtype is not None:
+                made = cast_if_small(array, order, dtype, casting, out)  # type: ignore[arg-type]
+                if made is not None:
+                    return made
+            elif out is not None:
+                if copied(out, array, LYING[order]):
+                    return out
+            else:
+                made = copy_if_small(array, order)  # type: ignore[arg-type]
+                if made is not None:
+                    return made
+        elif not isinstance(order, Tiled):
+            made = _if_small(array, order, out, dtype, casting)
+            if made is not None:
+                return made
+    return _by_kernel(array, order, out, threads, dtype, casting)
+
+
+def _by_kernel(
+    array: ArrayLike | TiledArray,
+    order: Order,
+    out: NDArray[Any] | TiledArray | None,
+    threads: int | None,
+    dtype: DTypeLike | None,
+    casting: Casting,
+) -> NDArray[Any] | TiledArray:
+    """The same, whatever it is; here is said what is wrong."""
     if not isinstance(array, TiledArray):
         array = np.asarray(array)
-        if out is None and threads is None and not isinstance(order, Tiled):
-            small = _by_numpy(array, order, dtype, casting)
-            if small is not None:
-                return small
         check_dtype(array.dtype, "array")
         if dtype is None and not isinstance(order, Tiled):
             return _reordered(array, order, out, threads)
@@ -145,29 +170,41 @@ def convert(
     return out
 
 
-def _by_numpy(
-    array: NDArray[Any], order: Any, dtype: DTypeLike | None, casting: Casting
+def _if_small(
+    array: NDArray[Any], order: Any, out: Any, dtype: DTypeLike | None, casting: Casting
 ) -> NDArray[Any] | None:
-    """The result in a plain order, if NumPy makes it no slower than we do."""
-    if not (order == "C" or order == "F"):
-        axes = slowest_first(order, array.ndim)
-        small = _by_numpy(array.transpose(axes), "C", dtype, casting)
-        return None if small is None else small.transpose(_inverse(axes))
-    if dtype is None:
-        return copy_if_small(array, order)
-    if array.dtype.hasobject:
+    """The result with the axes in any order, if NumPy makes it no slower than we; or None."""
+    laid, axes, places = _laid(array, order)
+    if out is None:
+        if dtype is None:
+            made = copy_if_small(laid, "C")
+        else:
+            made = cast_if_small(laid, "C", dtype, casting)
+        return None if made is None else made.transpose(places)
+    if not isinstance(out, np.ndarray) or out.ndim != array.ndim:
         return None
-    wanted = _checked(np.dtype(dtype))
-    if is_small(array, wanted.itemsize, order):
-        return array.astype(wanted, order, casting, False)
-    return None
+    target = out.transpose(axes)
+    if dtype is None:
+        return out if copied(target, laid, LYING["C"]) else None
+    return None if cast_if_small(laid, "C", dtype, casting, target) is None else out
 
 
-def _inverse(axes: Sequence[int]) -> list[int]:
-    inverse = [0] * len(axes)
-    for position, axis in enumerate(axes):
-        inverse[axis] = position
-    return inverse
+def _laid(array: NDArray[Any], order: Any) -> tuple[NDArray[Any], tuple[int, ...], tuple[int, ...]]:
+    """The array with its axes slowest first, those axes, and the place among them of each."""
+    if type(order) is tuple:
+        try:
+            # NumPy refuses 1.0 and True, whose places are those of 1.
+            return array.transpose(order), order, _places(order)
+        except (TypeError, ValueError):
+            pass  # `slowest_first` says what is wrong
+    axes = slowest_first(order, array.ndim)
+    return array.transpose(axes), axes, _places(axes)
+
+
+@lru_cache(maxsize=1024)
+def _places(axes: tuple[int, ...]) -> tuple[int, ...]:
+    slowest_first(axes, len(axes))  # no negative ones
+    return tuple(axes.index(axis) for axis in range(len(axes)))
 
 
 def _reordered(
@@ -177,11 +214,14 @@ def _reordered(
     threads: int | None,
 ) -> NDArray[Any]:
     """A plain array of the same type in another plain order."""
-    if out is not None:
-        _check_out(out, array.shape, array.dtype, order)
-    result: Any = empty(array.shape, array.dtype, order) if out is None else out
-    move_whole(result, array, threads)
-    return result  # type: ignore[no-any-return]
+    if out is None:
+        result = empty(array.shape, array.dtype, order)
+        move_whole(result, array, threads)
+        return result
+    _check_out(out, array.shape, array.dtype, order)
+    plain: Any = out
+    move_by_kernel(plain, array, threads)
+    return plain  # type: ignore[no-any-return]
 
 
 def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:

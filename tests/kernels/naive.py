@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -10,7 +12,7 @@ from unittest.mock import patch
 import hypothesis.strategies as st
 import numpy as np
 
-from kernels import Pieces, moving
+from kernels import Pieces, by_numpy, moving
 
 POISON = 0xA5
 GUARD = 64  # bytes before and after every target
@@ -29,8 +31,10 @@ DTYPES += [
 @contextmanager
 def by_the_kernel(stream: bool) -> Iterator[None]:
     """Leave nothing small to NumPy; write past the caches, or not, whatever the size."""
-    sizes = {"SMALL_SIZE": -1, "KERNEL_BYTES": -1, "STREAM_BYTES": 0 if stream else 1 << 60}
-    with patch.multiple(moving, **sizes):
+    with (
+        patch.multiple(by_numpy, SMALL_SIZE=-1, KERNEL_BYTES=-1),
+        patch.object(moving, "STREAM_BYTES", 0 if stream else 1 << 60),
+    ):
         yield
 
 
@@ -173,3 +177,86 @@ def products(draw: st.DrawFn) -> list[Pieces]:
         total *= reach
         result.append(p)
     return result
+
+
+class Subclass(np.ndarray):
+    """An array of a type of its own."""
+
+
+class Convertible:
+    """What NumPy makes an array of."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return self.array
+
+
+def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array.flags.writeable = False
+    return array
+
+
+WRAPPED: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
+    "an array": lambda array: array,
+    "a list": lambda array: array.tolist(),
+    "masked": np.ma.masked_array,
+    "a matrix": lambda array: array.view(np.matrix) if array.ndim == 2 else array,
+    "a subclass": lambda array: array.view(Subclass),
+    "convertible": Convertible,
+    "read-only": read_only,
+    "of objects": lambda array: array.astype(object),
+}
+
+
+@st.composite
+def views(
+    draw: st.DrawFn, shape: Sequence[int], dtype: np.dtype[Any]
+) -> Callable[[bytearray], Any]:
+    """Makers of what is an array in some memory of 4 KiB, or something like that."""
+    n = len(shape)
+    strides, step = [0] * n, dtype.itemsize
+    for axis in draw(st.permutations(range(n))):
+        step += draw(st.sampled_from([0, 0, 0, 1, 8]))
+        strides[axis] = step * draw(st.sampled_from([1, 1, 1, 1, 1, 0]))
+        step *= max(shape[axis], 1)
+    flips = [slice(None, None, draw(st.sampled_from([1, 1, -1]))) for _ in shape]
+    start = draw(st.sampled_from([0, 8, 13, 100, 2000, 2008, 2100]))
+    wrap = WRAPPED[draw(st.sampled_from(["an array"] * 12 + list(WRAPPED)))]
+    return lambda memory: wrap(
+        np.ndarray(tuple(shape), dtype, memory, start, tuple(strides))[(..., *flips)]
+    )
+
+
+@st.composite
+def pairs(
+    draw: st.DrawFn, dtypes: Sequence[Any]
+) -> tuple[tuple[int, ...], Callable[[bytearray], tuple[Any, Any]]]:
+    """Axes, and makers of a source and of what is to take it in that order, which may not fit.
+
+    Both lie in one memory: apart, interleaved or one upon the other.
+    """
+    shape = draw(st.lists(st.sampled_from([0, 1, 2, 2, 3, 3]), max_size=3))
+    axes = tuple(draw(st.permutations(range(len(shape)))))
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    wanted = [shape[axis] for axis in axes]
+    others = [wanted, wanted[1:], [1, *wanted], [1 for _ in wanted], [n + 1 for n in wanted]]
+    given = draw(st.sampled_from([wanted] * 15 + others))
+    types = [dtype, dtype.newbyteorder(), np.dtype("f8"), np.dtype(f"V{dtype.itemsize}")]
+    source = draw(views(shape, dtype))
+    target = draw(views(given, draw(st.sampled_from([dtype] * 15 + types))))
+    return axes, lambda memory: (source(memory), target(memory))
+
+
+def outcome(work: Callable[[bytearray], Any]) -> tuple[Any, ...]:
+    """What comes of work in memory of 4 KiB: what it returns or raises, and what is there then."""
+    memory = bytearray(bytes(range(1, 60)) * 70)[:4096]  # small numbers of any type, and no NaN
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            result = work(memory)
+        except (TypeError, ValueError) as error:
+            # Addresses, and what NumPy calls what it won't cast, may differ.
+            result = type(error), re.sub("0x[0-9a-f]+|scalar|array data", "it", str(error))
+    return result, bytes(memory)

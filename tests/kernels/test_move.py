@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kernels import Pieces, move, move_all, moving
+from kernels import Pieces, by_numpy, move, move_all, moving
 from kernels.checks import address, distance
 from tests.kernels.naive import (
     DTYPES,
@@ -269,12 +269,12 @@ def test_addresses_are_what_numpy_says():
 
 @pytest.mark.parametrize("shift", [0, 16, 32])
 def test_copies_at_any_distance_of_what_processors_copy_slowly(shift, monkeypatch):
-    monkeypatch.setattr(moving, "_is_slow_processor", lambda: True)
+    monkeypatch.setattr(by_numpy, "_is_slow_processor", lambda: True)
     memory = np.zeros(3 * 65536, np.uint8)
     source, target = memory[:65536], memory[65536 + shift :][:65536]
     source[:] = np.random.default_rng(shift).integers(0, 256, source.size)
     moving.move_whole(target, source)
     np.testing.assert_array_equal(target, source)
-    np.testing.assert_array_equal(moving.copy_if_small(source, "C"), source)
+    np.testing.assert_array_equal(by_numpy.copy_if_small(source, "C"), source)
     assert not memory[65536 : 65536 + shift].any()
     assert not memory[2 * 65536 + shift :].any()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layouts import Tiled, TiledArray, casting, convert
+from layouts import Tiled, TiledArray, casting, conversion, convert
 from layouts.orders import empty, in_order
-from tests.kernels.naive import POISON, Memory, memories
+from tests.kernels.naive import DTYPES, POISON, Memory, elements, memories, outcome, pairs
 from tests.layouts.strategies import orders, tiled
 
 #: Types between any two of which small whole numbers are exact.
@@ -75,6 +75,34 @@ def test_values_are_numpys_and_nothing_else_is_written(small, shape, one, other,
         assert out.array.tobytes() == wanted.tobytes()
         out.poison_array()
         assert (out.buffer == POISON).all()
+
+
+@settings(max_examples=400, deadline=None)
+@given(pairs(DTYPES + NUMBERS), st.data())
+def test_small_arrays_end_as_they_do_on_the_long_way(pair, data):
+    """Whatever is given: the same errors, and the same bytes at the same places."""
+    axes, arrays = pair
+    _, out = arrays(bytearray(4096))
+    inverse = sorted(range(len(axes)), key=axes.__getitem__)
+    order = data.draw(st.sampled_from(["C", "F", tuple(inverse), [*inverse], (True, 0), (-1, 0)]))
+    dtype = data.draw(st.sampled_from([None, None, getattr(out, "dtype", None), "f4", ">i2"]))
+    allowed = data.draw(st.sampled_from(["unsafe", "unsafe", "same_kind", "no"]))
+    given_out = data.draw(st.booleans())
+
+    def work(memory):
+        source, out = arrays(memory)
+        source = np.asarray(source).transpose(axes)
+        if given_out:
+            return convert(source, order, out, dtype=dtype, casting=allowed) is out
+        result = convert(source, order, dtype=dtype, casting=allowed)
+        # What lies between fields is anything, once they were cast.
+        content = elements(result).tobytes() if dtype is None else repr(result.tolist())
+        return content, result.dtype, in_order(result, order)
+
+    short = outcome(work)
+    never = dict.fromkeys(("copied", "copy_if_small", "cast_if_small"), lambda *_: None)
+    with mock.patch.multiple(conversion, **never):
+        assert short == outcome(work)
 
 
 @pytest.mark.parametrize(

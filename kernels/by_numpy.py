@@ -1,0 +1,134 @@
+"""What NumPy copies no slower than a kernel does, with what its call costs: left to NumPy.
+
+That is what is small, and what stays in the caches if both sides are walked along one axis. Calls
+of Python are what such a copy costs, so each function does all it has to do itself.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy import ndarray
+
+from kernels.checks import Array, bounds_cross, distance
+
+SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is as fast as a kernel
+KERNEL_BYTES = 16 << 20  # from here on kernels are faster where both sides lie alike, too
+# Between these sizes the C library's copy has the processor copy (rep movsb), and these need up to
+# fifteen times as long if the target lies 1 to 31 bytes after the source, modulo 4096: 64 KiB take
+# 30 us. Malloc puts whole pages 16 bytes after each other.
+SLOW_PROCESSORS, SLOW_FROM, SLOW_TO = ("znver3", "znver4"), 1 << 15, 1 << 19
+# Of `flags.num`, one number instead of an attribute for each: contiguous in either order, and what
+# a target must be if it may lie anyhow, or in this order.
+CONTIGUOUS, ANYHOW, LYING = 0x003, 0x400, {"C": 0x401, "F": 0x402}
+# Of `dtype.num`: types without Python objects and without fields, between which may be bytes that
+# NumPy does not copy; and those among which a cast has nothing to warn of but values.
+PLAIN = frozenset(np.dtype(code).num for code in "?bBhHiIlLqQefdgFDGSUMm")
+REAL = frozenset(np.dtype(code).num for code in "?bBhHiIlLqQefdg")
+
+
+def copied(
+    target: Any, source: Array, needed: int = ANYHOW, dtype: np.dtype[Any] | None = None
+) -> bool:
+    """Copy into an array of equal shape, if NumPy does it no slower and nothing is wrong.
+
+    Parameters
+    ----------
+    target : object
+        What may be an array to write to.
+    source : ndarray
+        What is copied, all of it.
+    needed : int
+        Flags that the target must have.
+    dtype : dtype, optional
+        What the target must be of, if not of the source's dtype: real numbers are cast.
+
+    Returns
+    -------
+    bool
+        Whether it was copied. If not, nothing was done: it may be large, or wrong; who asks goes
+        the long way, on which is said what is wrong.
+    """
+    exact = type(target) is ndarray
+    if not exact and not isinstance(target, ndarray):
+        return False
+    own, given = source.dtype, target.dtype
+    wanted = own if dtype is None else dtype
+    if given is not wanted and given != wanted:
+        return False
+    number = own.num
+    if number not in PLAIN and (own.names is not None or own.hasobject):
+        return False
+    if wanted is not own and (number not in REAL or wanted.num not in REAL) and wanted != own:
+        return False
+    if target.shape != source.shape:
+        return False
+    flags = target.flags.num
+    if flags & needed != needed or not (flags & CONTIGUOUS or 0 not in target.strides):
+        return False
+    nbytes = source.nbytes
+    # An element has a byte at least.
+    if nbytes > SMALL_SIZE and not _is_numpys(target, source, nbytes):
+        return False
+    if bounds_cross(target, source):
+        return False
+    if exact:
+        target[...] = source  # 0.3 us less than copyto
+    else:
+        np.copyto(target, source, casting="unsafe")
+    return True
+
+
+def _is_numpys(target: Array, source: Array, nbytes: int) -> bool:
+    """Whether NumPy is no slower where that is a question."""
+    size = target.size
+    if nbytes < SLOW_FROM and size <= SMALL_SIZE:
+        return True
+    alike = target.strides == source.strides
+    if alike and SLOW_FROM <= nbytes < SLOW_TO:
+        return not (0 < distance(target, source) & 4095 < 32 and _is_slow_processor())
+    if size <= SMALL_SIZE:
+        return True
+    return nbytes < KERNEL_BYTES and (alike or _fastest(target) == _fastest(source))
+
+
+def _fastest(array: Array) -> int:
+    shape, strides = array.shape, array.strides
+    return min(range(array.ndim), key=lambda k: (shape[k] == 1, abs(strides[k])))
+
+
+@cache
+def _is_slow_processor() -> bool:
+    from kernels.machine_code import processor  # here, for it takes a while to be imported
+
+    return processor().name in SLOW_PROCESSORS
+
+
+def copy_if_small(array: Array, order: Literal["C", "F"]) -> Array | None:
+    """A copy in this order, if NumPy makes it no slower than a kernel; otherwise None."""
+    dtype, nbytes = array.dtype, array.nbytes
+    if dtype.num not in PLAIN and (dtype.names is not None or dtype.hasobject):
+        return None
+    if nbytes <= SMALL_SIZE:
+        return array.copy(order)
+    if SLOW_FROM <= nbytes < SLOW_TO and not nbytes & 4095 and array.flags[order]:
+        result = np.empty(array.shape, dtype, order)
+        if 0 < distance(result, array) & 4095 < 32 and _is_slow_processor():
+            # While this one is there, another one lies elsewhere.
+            result = np.empty(array.shape, dtype, order)
+        result[...] = array
+        return result
+    if array.size <= SMALL_SIZE or (nbytes < KERNEL_BYTES and is_along(array, order)):
+        return array.copy(order)
+    return None
+
+
+def is_along(array: Array, order: Literal["C", "F"]) -> bool:
+    """Whether the axis that is the fastest one in this order is so in the array."""
+    strides = array.strides
+    if not strides:
+        return True
+    fastest = -1 if order == "C" else 0
+    return array.shape[fastest] > 1 and abs(strides[fastest]) == min(map(abs, strides))

@@ -31,11 +31,14 @@ from tests.maestro.waiting import in_thread, until
 FIELD = np.arange(60 * 40, dtype="f8").reshape(60, 40)
 SMALL = {"maestro.stores.shard": "4 kB", "maestro.stores.chunk": "1 kB"}
 
+#: How soon archivers try again, and how long the pool waits for one that was killed.
+TIMES = {"maestro.stores.retry": "20 ms", "maestro.events.patience": "300 s"}
+
 
 @pytest.fixture(autouse=True)
 def small_objects():
     """Stores with many objects, and archivers that soon try again."""
-    with dask.config.set({**SMALL, "maestro.stores.retry": "20 ms"}):
+    with dask.config.set({**SMALL, **TIMES}):
         yield
 
 

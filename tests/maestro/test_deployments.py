@@ -65,10 +65,13 @@ def command(*words):
 
 
 @contextmanager
-def deployment(tmp_path, preload_scheduler, preload_worker, by=lambda address: address):
-    """``dask scheduler`` and two ``dask worker`` as a user starts them; gives the address."""
+def deployment(tmp_path, preloaded, by=lambda address: address):
+    """``dask scheduler`` and two ``dask worker`` as a user starts them; gives the address.
+
+    If they are preloaded, then the scheduler and one of the workers.
+    """
     contact = tmp_path / "scheduler.json"
-    preload = "--preload", "maestro.preload"
+    preload = ("--preload", "maestro.preload") * preloaded
     scheduler = [
         "dask",
         "scheduler",
@@ -80,12 +83,12 @@ def deployment(tmp_path, preload_scheduler, preload_worker, by=lambda address: a
         FREE,
     ]
     worker = ["dask", "worker", "--nthreads", "1", "--no-dashboard"]
-    with command(*scheduler, "--scheduler-file", str(contact), *preload * preload_scheduler):
+    with command(*scheduler, "--scheduler-file", str(contact), *preload):
         until(lambda: contact.exists() and contact.read_text().endswith("}"))
         address = by(json.loads(contact.read_text())["address"])
         with (
-            command(*worker, address, "--no-nanny", *preload * preload_worker),
-            command(*worker, address, "--nanny", *preload * preload_worker),
+            command(*worker, address, "--no-nanny", *preload),
+            command(*worker, address, "--nanny"),
             Client(address, set_as_default=False) as client,
         ):
             client.wait_for_workers(2, timeout=300)
@@ -101,11 +104,9 @@ def check_preloaded(address):
         assert ready, "the first selector is read without loading anything"
 
 
-@pytest.mark.parametrize("scheduler", [True, False])
-def test_command_line_deployments(tmp_path, scheduler):
-    with deployment(tmp_path, scheduler, False) as address:
-        if scheduler:
-            check_preloaded(address)
+def test_command_line_deployments(tmp_path):
+    """Without a word of maestro; those with it are the next test's."""
+    with deployment(tmp_path, preloaded=False) as address:
         assert len({transfer.node for transfer in exchange(address).transfers}) == 2
 
 
@@ -158,13 +159,10 @@ class Counter:
 
 
 def test_no_array_byte_goes_through_the_scheduler(tmp_path):
-    """All of the scheduler's traffic, with apps and workers alike, is counted on its way.
-
-    Scheduler and workers have loaded the plugins beforehand.
-    """
+    """All of the scheduler's traffic, with apps and workers alike, is counted on its way."""
     counter = Counter()
     try:
-        with deployment(tmp_path, True, True, counter.relay) as address:
+        with deployment(tmp_path, preloaded=True, by=counter.relay) as address:
             check_preloaded(address)
             exchange(address)  # set-up and heartbeats are not what is measured
             before = counter.bytes

@@ -147,7 +147,8 @@ def test_by_other_ways(start, tmp_path, by):
 
 @pytest.mark.parametrize("how", ["producer killed", "ctrl-C"])
 def test_broken_off(start, tmp_path, how):
-    run = start("--output", tmp_path / "map.png", hang=("consumer.py", 0))
+    few = ["--producers", "3", "--consumers", "1", "--workers", "1"]
+    run = start(*few, "--output", tmp_path / "map.png", hang=("consumer.py", 0))
     run.read_until("producer-2 connected")  # it can't go on: producers wait for all consumers
     if how == "ctrl-C":
         os.killpg(run.process.pid, signal.SIGINT)

@@ -6,7 +6,8 @@ of Python are what such a copy costs, so each function does all it has to do its
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
+from math import gcd, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,13 @@ KERNEL_BYTES = 16 << 20  # from here on kernels are faster where both sides lie 
 # fifteen times as long if the target lies 1 to 31 bytes after the source, modulo 4096: 64 KiB take
 # 30 us. Malloc puts whole pages 16 bytes after each other.
 SLOW_PROCESSORS, SLOW_FROM, SLOW_TO = ("znver3", "znver4"), 1 << 15, 1 << 19
+# What is neither small nor large, nor walked along one axis: ns for each element and each row by
+# NumPy, and by a kernel for the call and each element by its width. They count against each other
+# only, so the processor's speed hardly matters. So many elements stay in the caches.
+NUMPY_COST, NUMPY_ROW, CACHED_SIZE = 0.57, 9, 100_000
+KERNEL_CALL, KERNEL_COST = 13e3, {1: 0.17, 2: 0.25, 4: 0.4, 8: 0.8, 16: 1.1}
+# The first level's cache: lines, and how many of them may lie whole pages apart.
+LINES, WAYS, PAGE = 512, 8, 4096
 # Of `flags.num`, one number instead of an attribute for each: contiguous in either order, and what
 # a target must be if it may lie anyhow, or in this order.
 CONTIGUOUS, ANYHOW, LYING = 0x003, 0x400, {"C": 0x401, "F": 0x402}
@@ -31,7 +39,7 @@ REAL = frozenset(np.dtype(code).num for code in "?bBhHiIlLqQefdg")
 
 def copied(
     target: Any, source: Array, needed: int = ANYHOW, dtype: np.dtype[Any] | None = None
-) -> bool:
+) -> bool | None:
     """Copy into an array of equal shape, if NumPy does it no slower and nothing is wrong.
 
     Parameters
@@ -47,9 +55,9 @@ def copied(
 
     Returns
     -------
-    bool
-        Whether it was copied. If not, nothing was done: it may be large, or wrong; who asks goes
-        the long way, on which is said what is wrong.
+    bool or None
+        Whether it was copied; else nothing was done. None if nothing is wrong, but a kernel is
+        faster; False if something may be, which the long way has to say.
     """
     exact = type(target) is ndarray
     if not exact and not isinstance(target, ndarray):
@@ -68,12 +76,12 @@ def copied(
     flags = target.flags.num
     if flags & needed != needed or not (flags & CONTIGUOUS or 0 not in target.strides):
         return False
+    if bounds_cross(target, source):
+        return False
     nbytes = source.nbytes
     # An element has a byte at least.
     if nbytes > SMALL_SIZE and not _is_numpys(target, source, nbytes):
-        return False
-    if bounds_cross(target, source):
-        return False
+        return None
     if exact:
         target[...] = source  # 0.3 us less than copyto
     else:
@@ -83,20 +91,41 @@ def copied(
 
 def _is_numpys(target: Array, source: Array, nbytes: int) -> bool:
     """Whether NumPy is no slower where that is a question."""
-    size = target.size
-    if nbytes < SLOW_FROM and size <= SMALL_SIZE:
+    small = target.size <= SMALL_SIZE
+    if small and nbytes < SLOW_FROM:
         return True
-    alike = target.strides == source.strides
-    if alike and SLOW_FROM <= nbytes < SLOW_TO:
-        return not (0 < distance(target, source) & 4095 < 32 and _is_slow_processor())
-    if size <= SMALL_SIZE:
-        return True
-    return nbytes < KERNEL_BYTES and (alike or _fastest(target) == _fastest(source))
+    strides, steps = target.strides, source.strides
+    if strides == steps:
+        if SLOW_FROM <= nbytes < SLOW_TO:
+            return not (0 < distance(target, source) & 4095 < 32 and _is_slow_processor())
+        return small or nbytes < KERNEL_BYTES
+    return small or (
+        nbytes < KERNEL_BYTES and _walks_well(target.shape, strides, steps, source.itemsize)
+    )
 
 
-def _fastest(array: Array) -> int:
-    shape, strides = array.shape, array.strides
-    return min(range(array.ndim), key=lambda k: (shape[k] == 1, abs(strides[k])))
+@lru_cache(maxsize=1024)
+def _walks_well(
+    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], itemsize: int
+) -> bool:
+    """Whether NumPy, which walks along the target, is no slower than a kernel.
+
+    It is where both sides are walked along one axis. Else NumPy takes so much for each element, and
+    again for each row, if the first level's cache has room for the lines that a row touches in the
+    source; a kernel takes so much for the call, and for each element by its width.
+    """
+    row = _fastest(shape, strides)
+    if row == _fastest(shape, steps):
+        return True
+    size, length = prod(shape), shape[row]
+    sets = min(LINES // WAYS, PAGE // gcd(steps[row], PAGE))
+    if size > CACHED_SIZE or itemsize not in KERNEL_COST or length > sets * WAYS:
+        return False
+    return size * (NUMPY_COST + NUMPY_ROW / length) <= KERNEL_CALL + size * KERNEL_COST[itemsize]
+
+
+def _fastest(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    return min(range(len(shape)), key=lambda k: (shape[k] == 1, abs(strides[k])))
 
 
 @cache

@@ -66,9 +66,12 @@ def permute(
         check_dtype(view.dtype, "src")
         out = np.empty(view.shape, view.dtype)
         move_whole(out, view, threads)
-    elif threads is not None or not copied(out, view):
-        _check_out(out, view)
-        move_by_kernel(out, view, threads)
+        return out
+    done = copied(out, view) if threads is None else False
+    if not done:
+        if done is False:
+            _check_out(out, view)
+        move_by_kernel(out, view, threads, apart=done is None)
     return out
 
 

@@ -120,7 +120,10 @@ def convert(
                 if made is not None:
                     return made
             elif out is not None:
-                if copied(out, array, LYING[order]):
+                done = copied(out, array, LYING[order])
+                if done is None:
+                    move_by_kernel(out, array, apart=True)  # type: ignore[arg-type]
+                if done is not False:
                     return out
             else:
                 made = copy_if_small(array, order)  # type: ignore[arg-type]
@@ -185,7 +188,10 @@ def _if_small(
         return None
     target = out.transpose(axes)
     if dtype is None:
-        return out if copied(target, laid, LYING["C"]) else None
+        done = copied(target, laid, LYING["C"])
+        if done is None:
+            move_by_kernel(target, laid, apart=True)
+        return None if done is False else out
     return None if cast_if_small(laid, "C", dtype, casting, target) is None else out
 
 

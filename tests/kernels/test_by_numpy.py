@@ -3,9 +3,11 @@
 from unittest.mock import patch
 
 import hypothesis.strategies as st
+import numpy as np
+import pytest
 from hypothesis import given, settings
 
-from kernels import permutation, permute
+from kernels import by_numpy, permutation, permute
 from tests.kernels.naive import DTYPES, outcome, pairs
 
 
@@ -22,3 +24,23 @@ def test_permute_ends_as_it_does_on_the_long_way(pair, data):
     short = outcome(work)
     with patch.object(permutation, "copied", lambda *_: False):
         assert short == outcome(work)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "axes", "by_numpy_too"),
+    [
+        ((300, 300), "f8", (0, 1), True),  # along one axis
+        ((300, 20, 200), "f8", (1, 0, 2), True),
+        ((257, 257), "f8", (1, 0), True),  # rows whose lines the cache has room for
+        ((256, 320), "f8", (1, 0), False),  # and such that lie in few of its sets
+        ((257, 257), "u1", (1, 0), False),  # narrow elements go by vectors
+        ((7, 7, 7, 7, 9), "f8", (4, 3, 2, 1, 0), False),  # short rows
+        ((500, 501), "f8", (1, 0), False),  # more than caches hold
+        ((140, 140), "V3", (1, 0), False),
+    ],
+)
+def test_who_moves_what_is_neither_small_nor_large(shape, dtype, axes, by_numpy_too):
+    source = np.zeros(shape, dtype).transpose(axes)
+    target = np.zeros(source.shape, dtype)
+    assert target.size > by_numpy.SMALL_SIZE
+    assert by_numpy.copied(target, source) is (by_numpy_too or None)

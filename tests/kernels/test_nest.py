@@ -105,6 +105,8 @@ W = Pieces.whole
         (([W(4), W(6)], (48, 8), (8, 32)), (8, 2, [1, 4, 6])),
         # the middle axis of (2, 1, 0) is the odometer
         (([W(4), W(5), W(6)], (240, 48, 8), (8, 32, 160)), (8, 2, [1, 5, 6])),
+        # an axis that both sides could take in goes to rows that are less than a line
+        (([W(51), W(51), W(50)], (2550, 50, 1), (1, 51, 2601), 1), (1, 2, [1, 51, 50])),
         # two neighbours that stay neighbours are one axis
         (([W(4), W(5), W(6)], (240, 48, 8), (8, 192, 32)), (8, 2, [1, 4, 30])),
         # pairs and triples become wider elements

@@ -62,14 +62,13 @@ def copied(
     exact = type(target) is ndarray
     if not exact and not isinstance(target, ndarray):
         return False
-    own, given = source.dtype, target.dtype
-    wanted = own if dtype is None else dtype
-    if given is not wanted and given != wanted:
-        return False
-    number = own.num
-    if number not in PLAIN and (own.names is not None or own.hasobject):
-        return False
-    if wanted is not own and (number not in REAL or wanted.num not in REAL) and wanted != own:
+    own = source.dtype
+    if dtype is None:
+        if target.dtype is not own and target.dtype != own:
+            return False
+        if own.num not in PLAIN and (own.names is not None or own.hasobject):
+            return False
+    elif not _is_castable(own, dtype) or target.dtype != dtype:
         return False
     if target.shape != source.shape:
         return False
@@ -87,6 +86,13 @@ def copied(
     else:
         np.copyto(target, source, casting="unsafe")
     return True
+
+
+def _is_castable(own: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether nothing but values is to be said of a cast, and all bytes of an element count."""
+    if own == dtype:
+        return own.names is None and not own.hasobject
+    return own.num in REAL and dtype.num in REAL
 
 
 def _is_numpys(target: Array, source: Array, nbytes: int) -> bool:

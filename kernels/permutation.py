@@ -52,11 +52,12 @@ def permute(
     >>> permute(a, (2, 0, 1)).tolist()
     [[[0, 3]], [[1, 4]], [[2, 5]]]
     """
-    source = np.asarray(src)
+    source = src if type(src) is np.ndarray else np.asarray(src)
     try:
-        # None and one integer mean something to NumPy, too.
-        known = type(axes) is tuple or type(axes) is list
-        view = source.transpose(axes if known else normal_axes(axes, source.ndim))
+        if type(axes) is tuple or type(axes) is list:
+            view = source.transpose(axes)
+        else:  # None and one integer mean something to NumPy, too
+            view = source.transpose(normal_axes(axes, source.ndim))
     except (TypeError, ValueError):
         view = source.transpose(normal_axes(axes, source.ndim))  # says what is wrong
     if out is None:
@@ -67,7 +68,7 @@ def permute(
         out = np.empty(view.shape, view.dtype)
         move_whole(out, view, threads)
         return out
-    done = copied(out, view) if threads is None else False
+    done = threads is None and copied(out, view)
     if not done:
         if done is False:
             _check_out(out, view)

@@ -112,8 +112,9 @@ def convert(
     >>> convert(a, order=Tiled((2, 2))).tiles.shape
     (1, 2, 2, 2)
     """
-    if threads is None and not isinstance(array, TiledArray):
+    if type(array) is not np.ndarray and not isinstance(array, TiledArray):
         array = np.asarray(array)
+    if threads is None and type(array) is np.ndarray:
         if order == "C" or order == "F":
             if dtype is not None:
                 made = cast_if_small(array, order, dtype, casting, out)  # type: ignore[arg-type]

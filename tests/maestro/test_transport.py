@@ -195,10 +195,15 @@ def gate(monkeypatch):
     return gate
 
 
+#: 64 MiB: of the half that a node gives, sockets' buffers take a few, however long it has time.
+SLABS = Distribution((1024, 2048, 4), (4, 1, 1))
+LARGE = programs.field(SLABS)
+
+
 def in_the_middle(app, name, copies=1):
     """A demand: its handle, its parts, the process of each source rank's node, and that node."""
-    app.offer(name, ROWS.split(ARRAY), ROWS, copies=copies)
-    want = app.declare(name, Distribution(SHAPE, (512, 1, 1), order="F"))
+    app.offer(name, SLABS.split(LARGE), SLABS, copies=copies)
+    want = app.declare(name, Distribution(LARGE.shape, (1024, 1, 1), order="F"))
     parts = want.demand_parts()
     nodes = app.pool[name].nodes
     pids = {address: state["pid"] for address, state in node_state(app).items()}
@@ -217,7 +222,7 @@ def test_a_node_that_stops_for_good_and_comes_back(app, gate):
             list(parts)
     assert want.state == "declared"
     at_rest(app)
-    assert len(list(want.demand_parts(timeout=300))) == 512
+    assert len(list(want.demand_parts(timeout=300))) == 1024
 
 
 def test_a_node_that_stops_is_passed_over_where_another_has_the_same(app, gate, monkeypatch):
@@ -232,12 +237,12 @@ def test_a_node_that_stops_is_passed_over_where_another_has_the_same(app, gate, 
         gate.set()
         got.update(parts)
         monkeypatch.setattr(_Fetch, "_pull", noted)
-        assert np.array_equal(app.demand("twice"), ARRAY)
+        assert np.array_equal(app.demand("twice"), LARGE)
         assert nodes[3] not in asked  # it is known from the demand before
         monkeypatch.undo()
-    for rank, wanted in enumerate(want.distribution.split(ARRAY)):
+    for rank, wanted in enumerate(want.distribution.split(LARGE)):
         assert got[rank].tobytes() == wanted.tobytes()
-    assert want.report.bytes == ARRAY.nbytes
+    assert want.report.bytes == LARGE.nbytes
     at_rest(app)
 
 
@@ -321,7 +326,7 @@ def test_a_node_that_stops_for_a_moment(app, gate):
         gate.set()
         app._link.client.run_on_scheduler(os.getpid)  # some time passes
     got.update(parts)
-    for rank, wanted in enumerate(want.distribution.split(ARRAY)):
+    for rank, wanted in enumerate(want.distribution.split(LARGE)):
         assert got[rank].tobytes() == wanted.tobytes()
     at_rest(app)
 

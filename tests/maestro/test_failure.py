@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import signal
 import subprocess
+import threading
 from contextlib import contextmanager
 
 import dask
@@ -103,12 +105,12 @@ def test_the_restarted_node_takes_over(tmp_path):
 
 def test_a_demand_under_way_goes_on_and_only_what_is_missing_comes_again(app, monkeypatch):
     have = app.offer("t2m", ROWS.split(ARRAY), ROWS)
-    victim, came = app.pool["t2m"].nodes[0], []
+    victim, came, numbers = app.pool["t2m"].nodes[0], [], itertools.count(1)
 
-    def count(place):
+    def count(place):  # in several threads
         slabs = place()
         came.append(sum(slab.nbytes for slab in slabs))
-        if len(came) == 4:
+        if next(numbers) == 4:
             os.kill(pid, signal.SIGKILL)
         return slabs
 
@@ -129,19 +131,18 @@ def test_a_demand_under_way_goes_on_and_only_what_is_missing_comes_again(app, mo
 
 
 def test_an_offer_under_way_is_made_again_elsewhere(app, monkeypatch):
-    victim, copy, killed = min(app.pool.nodes), onhost.copy_part, []
+    victim, copy, killed = min(app.pool.nodes), onhost.copy_part, threading.Lock()
     pid = pids(app)[victim]
 
-    def copy_part(*args):
-        if not killed:
-            killed.append(pid)
+    def copy_part(*args):  # in several threads
+        if killed.acquire(blocking=False):
             os.kill(pid, signal.SIGKILL)
             until(lambda: victim not in app.pool.nodes)
         copy(*args)
 
     monkeypatch.setattr(onhost, "copy_part", copy_part)
     have = app.offer("t2m", ROWS.split(ARRAY), ROWS)
-    assert killed
+    assert killed.locked()
     assert victim not in app.pool["t2m"].nodes
     same(app.declare("t2m", COLUMNS).demand(timeout=300), COLUMNS)
     have.withdraw()

@@ -68,7 +68,9 @@ def copied(
             return False
         if own.num not in PLAIN and (own.names is not None or own.hasobject):
             return False
-    elif not _is_castable(own, dtype) or target.dtype != dtype:
+    elif target.dtype != dtype or not (
+        (own.num in REAL and dtype.num in REAL) or (own.num in PLAIN and own == dtype)
+    ):
         return False
     if target.shape != source.shape:
         return False
@@ -86,13 +88,6 @@ def copied(
     else:
         np.copyto(target, source, casting="unsafe")
     return True
-
-
-def _is_castable(own: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether nothing but values is to be said of a cast, and all bytes of an element count."""
-    if own == dtype:
-        return own.names is None and not own.hasobject
-    return own.num in REAL and dtype.num in REAL
 
 
 def _is_numpys(target: Array, source: Array, nbytes: int) -> bool:

@@ -50,7 +50,7 @@ class Nest(NamedTuple):
     """What the compiled kernel takes, but for the addresses.
 
     The offsets, in bytes, go on top of the addresses of element 0. The last `inner` rows of `axes`
-    are the inner loops, and at least one row comes before them.
+    are the inner loops, and at least one row comes before them, two before a run.
     """
 
     itemsize: int
@@ -183,7 +183,7 @@ class Side(NamedTuple):
 
 
 def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
-    """The outer axes, one at least, and the inner loops: one side is a run, two are rectangles.
+    """The outer axes and the inner loops, three at least: one side is a run, two are rectangles.
 
     An axis that stands still in the source (a broadcast one) reads nothing new, so it is not the
     dense one.
@@ -196,7 +196,8 @@ def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
     else:
         outer = [*axes[:fastest], *axes[fastest + 1 : -1]]
         sides = grow(outer, Side(axes[-1]), Side(axes[fastest]), itemsize)
-    return outer or [Axis(1, 0, 0)], sides
+    outer = [*[Axis(1, 0, 0)] * (3 - len(sides) - len(outer)), *outer]
+    return outer, sides
 
 
 def grow(outer: list[Axis], rows: Side, columns: Side, itemsize: int) -> list[Side]:

@@ -86,6 +86,25 @@ def test_a_block_cyclic_product_with_clipped_tails(itemsize, stream):
         np.testing.assert_array_equal(elements(target.array), expected)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shift", [0, 8, 13])
+@pytest.mark.parametrize("length", [16, 23, 64, 77, 200])
+def test_runs_past_the_caches(length, shift, flip):
+    """Long, short and clipped ones, of so many indices that they come in several turns."""
+    rows = Pieces([90, 0], [0, 80], [70, 1], 4, 170, 90, 1)
+    columns = Pieces([3, length + 9, 0], [0, length, length + 8], [length, 5, 2], 8, 300, 250, 4)
+    columns = columns.slice(2, columns.size)
+    for kinds in ("f8", "u1"):
+        source = Memory((340, 900), np.dtype(kinds), (0, 1), (5, 0), (flip, False), 1)
+        source.fill(length)
+        target = Memory((180, 800), source.array.dtype, (0, 1), (8, 0), (False, False), shift)
+        expected = naive_move(target.array, source.array, [rows, columns])
+        move(target.array, source.array, [rows, columns], stream=True)
+        np.testing.assert_array_equal(elements(target.array), expected)
+        target.poison_array()
+        assert (target.buffer == POISON).all()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("itemsize", [1, 2, 3, 4, 8, 16, 24])
 @pytest.mark.parametrize("shape", [(150, 70), (17, 200), (64, 16), (65, 15)])

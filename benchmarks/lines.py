@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels._compiled import LINE, fence, prefetch, stream_line
+from kernels._compiled import LINE, fence, stream_line
 from kernels.threads import run_all
 
 __all__ = ["by_lines"]
@@ -37,8 +37,7 @@ def _move(target, source, first, last, height, steps, itemsize, strip):  # type:
                 to = (target + (line * rows + k) * steps[0] + begin * LINE + LINE - 1) & -LINE
                 for block in range(begin, end):
                     start = source + (block * rows + k) * steps[1] + line * LINE
-                    prefetch(start + AHEAD)
-                    stream_line(to, start)
+                    stream_line(to, start, AHEAD)
                     to += LINE
     fence()
 

@@ -54,6 +54,7 @@ from kernels.nest import (
     FIRST,
     GROUP,
     LAST,
+    LINE,
     SKIP,
     SOURCE_STEP,
     SOURCE_STRIDE,
@@ -75,7 +76,6 @@ WIDTHS = {
 }
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
-LINE = 64  # bytes of a cache line
 LANE = 16  # bytes: within these all machines' vector registers interleave
 LANES = LINE // LANE  # registers hold a line; where they are narrower, LLVM takes several
 STRIP = 256  # bytes of a target row that are staged at a time, as a rule: see `strip_of`

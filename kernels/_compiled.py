@@ -497,35 +497,33 @@ def copy_short(target, source, size):
 
 
 @kernel
-def copy_each(element, target, source, n, target_step, source_step, itemsize):
-    """Copy `n` elements, each so many bytes after the one before."""
+def copy_each(element, target, source, n, target_step, source_step, rows, itemsize):
+    """Copy `n` elements, each so many bytes after the one before.
+
+    If `rows` is not 0, a table there says where they start in the source.
+    """
     apart()
     for i in range(n):
-        copy_fixed(element, target + i * target_step, source + i * source_step, itemsize)
+        start = source + (entry(rows, i) if rows else i * source_step)
+        copy_fixed(element, target + i * target_step, start, itemsize)
 
 
 @kernel
-def gather_each(element, target, source, rows, low, high, itemsize):
-    """Copy one element of each of some rows, so that they lie side by side."""
-    apart()
-    for i in range(low, high):
-        copy_fixed(element, target + (i - low) * itemsize, source + entry(rows, i), itemsize)
-
-
-@kernel
-def gather(target, source, rows, low, high, itemsize):
-    """`gather_each` by the size of the element."""
+def strided(target, source, n, target_step, source_step, rows, itemsize):
+    """`copy_each` by the size of the element."""
     apart()
     if itemsize == 8:
-        gather_each(U8, target, source, rows, low, high, itemsize)
+        copy_each(U8, target, source, n, target_step, source_step, rows, itemsize)
     elif itemsize == 4:
-        gather_each(U4, target, source, rows, low, high, itemsize)
+        copy_each(U4, target, source, n, target_step, source_step, rows, itemsize)
     elif itemsize == 2:
-        gather_each(U2, target, source, rows, low, high, itemsize)
+        copy_each(U2, target, source, n, target_step, source_step, rows, itemsize)
     elif itemsize == 1:
-        gather_each(U1, target, source, rows, low, high, itemsize)
+        copy_each(U1, target, source, n, target_step, source_step, rows, itemsize)
     elif itemsize == 16:
-        gather_each(U16, target, source, rows, low, high, itemsize)
+        copy_each(U16, target, source, n, target_step, source_step, rows, itemsize)
+    else:
+        copy_each(ANY, target, source, n, target_step, source_step, rows, itemsize)
 
 
 @kernel
@@ -552,46 +550,40 @@ def ask(source, rows, first, end, strip, at, limits):
 
 
 @kernel
-def take_bundles(element, stage, source, at, rows, low, high, itemsize, ahead, limits):
-    """Transpose a line, from byte `at` on, of each of some rows into the stage."""
+def take_bundles(element, stage, places, source, at, rows, low, high, itemsize, ahead, limits):
+    """Transpose a line, from byte `at` on, of each of some rows into the stage.
+
+    If `places` is not 0, straight past stage and caches to the columns that it is a table of, which
+    begin on a line of the target there; `stage` is the target then.
+    """
     within()
     i = low
     while i < high:
         if ahead:
             ask(source, rows, i, i + bundle(element), high - low, at + ahead, limits)
-        to, start = stage + (i - low) * itemsize, source + at
+        start = source + at
         for part in range(parts(element)):
-            transpose(element, to, start, rows, i, part)
+            if places:
+                transpose_past(element, stage + i * itemsize, places, start, rows, i, part)
+            else:
+                transpose(element, stage + (i - low) * itemsize, start, rows, i, part)
         i += bundle(element)
 
 
 @kernel
 def take(stage, source, at, rows, low, high, itemsize, ahead, limits):
-    """`take_bundles` by the size of the element."""
+    """`take_bundles` into the stage by the size of the element."""
+    none = np.int64(0)
     if itemsize == 8:
-        take_bundles(U8, stage, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U8, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
     elif itemsize == 4:
-        take_bundles(U4, stage, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U4, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
     elif itemsize == 2:
-        take_bundles(U2, stage, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U2, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
     elif itemsize == 1:
-        take_bundles(U1, stage, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U1, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
     elif itemsize == 16:
-        take_bundles(U16, stage, source, at, rows, low, high, itemsize, ahead, limits)
-
-
-@kernel
-def pass_bundles(element, target, places, source, at, rows, low, high, itemsize, ahead, limits):
-    """The same past stage and caches, to columns that begin on a line of the target here."""
-    within()
-    i = low
-    while i < high:
-        if ahead:
-            ask(source, rows, i, i + bundle(element), high - low, at + ahead, limits)
-        to, start = target + i * itemsize, source + at
-        for part in range(parts(element)):
-            transpose_past(element, to, places, start, rows, i, part)
-        i += bundle(element)
+        take_bundles(U16, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
 
 
 @kernel
@@ -633,15 +625,15 @@ def march_each(
     """
     apart()
     stage, lined, ahead, limits = room[0], modes[3], modes[4], (modes[5], width * itemsize)
-    j = np.int64(0)
+    j = zero = np.int64(0)
     while j < width:
         at, places = j * itemsize, columns + 8 * j
         if lined:
-            pass_bundles(
+            take_bundles(
                 element, target, places, source, at, rows, low, high, itemsize, ahead, limits
             )
         else:
-            take_bundles(element, stage, source, at, rows, low, high, itemsize, ahead, limits)
+            take_bundles(element, stage, zero, source, at, rows, low, high, itemsize, ahead, limits)
             give(target, places, stage - low * itemsize, itemsize, done, modes)
         j += LINE // itemsize
 
@@ -708,24 +700,6 @@ def march_by_rack(
 
 
 @kernel
-def strided(target, source, n, target_step, source_step, itemsize):
-    """`copy_each` for any size of element."""
-    apart()
-    if itemsize == 8:
-        copy_each(U8, target, source, n, target_step, source_step, itemsize)
-    elif itemsize == 4:
-        copy_each(U4, target, source, n, target_step, source_step, itemsize)
-    elif itemsize == 2:
-        copy_each(U2, target, source, n, target_step, source_step, itemsize)
-    elif itemsize == 1:
-        copy_each(U1, target, source, n, target_step, source_step, itemsize)
-    elif itemsize == 16:
-        copy_each(U16, target, source, n, target_step, source_step, itemsize)
-    else:
-        copy_each(ANY, target, source, n, target_step, source_step, itemsize)
-
-
-@kernel
 def patch(target, source, itemsize, rows, columns, height, width, steps):
     """Copy a rectangle in tiles, a few elements of a row at a time; arguments as of `staged`.
 
@@ -737,7 +711,7 @@ def patch(target, source, itemsize, rows, columns, height, width, steps):
         for i in range(height):
             to, start = target + i * steps[0], source + entry(rows, i) + first * steps[1]
             if steps[3]:
-                strided(to + first * steps[3], start, n, steps[3], steps[1], itemsize)
+                strided(to + first * steps[3], start, n, steps[3], steps[1], np.int64(0), itemsize)
             else:
                 for j in range(n):
                     place = to + entry(columns, first + j)
@@ -759,7 +733,7 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     elif step != itemsize or (columns * itemsize <= 2 * LANE and not lines):
         for m in range(columns):
             to, start = stage + m * PITCH * itemsize, source + m * step
-            gather(to, start, rows, low, high, itemsize)
+            strided(to, start, high - low, itemsize, np.int64(0), rows + 8 * low, itemsize)
     else:
         count, i = LINE // itemsize, low
         while i < high:
@@ -989,7 +963,8 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
     first, and what does not fill a line yet stays for the next ones. Arguments as of `staged`.
     """
     apart()
-    stage, pack, size = room[0], room[3], height * itemsize
+    stage, pack, size, zero = room[0], room[3], height * itemsize, np.int64(0)
+    lines = pack == 0  # never; of the type that `staged` compiles `fill` for
     batch, pitch = TILE, np.int64(WIDE_PITCH)
     if is_bundled(itemsize):
         batch, pitch = LINE // itemsize, PITCH * itemsize
@@ -999,7 +974,7 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
         j = k * batch
         n = min(batch, width - j)
         ask_wide(source, itemsize, rows, height, width, j, batch)
-        fill(source + j * steps[1], itemsize, rows, np.int64(0), height, n, steps[1], room, False)
+        fill(source + j * steps[1], itemsize, rows, zero, height, n, steps[1], room, lines)
         for m in range(n):
             copy_short(pack + end, stage + m * pitch, size)
             end += size
@@ -1054,7 +1029,7 @@ def runs(target, source, itemsize, stream, k, axes, base):
         if dense:
             put(to, start, n * itemsize, stream)
         else:
-            strided(to, start, n, steps[0], steps[1], itemsize)
+            strided(to, start, n, steps[0], steps[1], np.int64(0), itemsize)
 
 
 @kernel
@@ -1093,34 +1068,34 @@ def bars(target, source, itemsize, k, axes, base):
 
 
 @kernel
-def rectangle(target, source, itemsize, rows, columns, height, width, steps, stream, room):
-    """Copy a rectangle in the way that fits it; arguments as of `staged`."""
-    size = height * itemsize
-    if steps[0] != itemsize or size < LINE or itemsize > LINE:
-        patch(target, source, itemsize, rows, columns, height, width, steps)
-    elif not stream and width * itemsize <= LANE and steps[2]:
-        for j in range(width):
-            to, start = target + entry(columns, j), source + j * steps[1]
-            strided(to, start, height, itemsize, steps[2], itemsize)
-    elif stream and size <= PITCH and steps[3] == size and steps[1] == itemsize:
-        packed(target, source, itemsize, rows, height, width, steps, room)
-    else:
-        past = stream if size >= STRIP else 0
-        staged(target, source, itemsize, rows, columns, height, width, steps, past, room)
+def by_columns(target, source, itemsize, columns, height, width, steps):
+    """Copy a rectangle of a few columns, one after the other; arguments as of `staged`."""
+    apart()
+    for j in range(width):
+        place, start = target + entry(columns, j), source + j * steps[1]
+        strided(place, start, height, itemsize, steps[2], np.int64(0), itemsize)
 
 
 @kernel
 def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
-    """The inner loops over axes `k` and `k` + 1: each pair of pieces is cut into rectangles."""
+    """The inner loops over axes `k` and `k` + 1: each pair of pieces is cut into rectangles.
+
+    Each is copied in the way that fits it: here, for Numba goes over all that lies below at every
+    level of calls again, which takes half a second.
+    """
     m = k + 1
     down, across = cell(axes, k, CHUNK), cell(axes, m, CHUNK)
-    columns = offsets + down * cell(axes, k, GROUP) * 8
+    strides = cell(axes, k, TARGET_STRIDE), cell(axes, k, SOURCE_STRIDE)
+    others = cell(axes, m, TARGET_STRIDE), cell(axes, m, SOURCE_STRIDE)
+    groups = cell(axes, k, GROUP), cell(axes, m, GROUP)
+    columns = offsets + down * groups[0] * 8
     steps = (
-        cell(axes, k, TARGET_STRIDE) // cell(axes, k, GROUP),
-        cell(axes, m, SOURCE_STRIDE) // cell(axes, m, GROUP),
-        cell(axes, k, SOURCE_STRIDE) if cell(axes, k, GROUP) == 1 else 0,
-        cell(axes, m, TARGET_STRIDE) if cell(axes, m, GROUP) == 1 else 0,
+        strides[0] // groups[0],
+        others[1] // groups[1],
+        strides[1] if groups[0] == 1 else 0,
+        others[0] if groups[1] == 1 else 0,
     )
+    dense = steps[0] == itemsize and itemsize <= LINE
     for q in range(cell(axes, k, COUNT)):
         row_start, row_to, n = piece(axes, base, k, q)
         for p in range(cell(axes, m, COUNT)):
@@ -1128,18 +1103,21 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
             start, to = start + source + row_start, to + target + row_to
             for chunk in range(-(-n // down) * -(-c // across)):
                 i, j = chunk // -(-c // across) * down, chunk % -(-c // across) * across
-                rectangle(
-                    to + i * cell(axes, k, TARGET_STRIDE) + j * cell(axes, m, TARGET_STRIDE),
-                    start + i * cell(axes, k, SOURCE_STRIDE) + j * cell(axes, m, SOURCE_STRIDE),
-                    itemsize,
-                    offsets,
-                    columns,
-                    min(down, n - i) * cell(axes, k, GROUP),
-                    min(across, c - j) * cell(axes, m, GROUP),
-                    steps,
-                    stream,
-                    room,
-                )
+                place = to + i * strides[0] + j * others[0]
+                first = start + i * strides[1] + j * others[1]
+                height, width = min(down, n - i) * groups[0], min(across, c - j) * groups[1]
+                size = height * itemsize
+                if not dense or size < LINE:
+                    patch(place, first, itemsize, offsets, columns, height, width, steps)
+                elif not stream and width * itemsize <= LANE and steps[2]:
+                    by_columns(place, first, itemsize, columns, height, width, steps)
+                elif stream and size <= PITCH and steps[3] == size and steps[1] == itemsize:
+                    packed(place, first, itemsize, offsets, height, width, steps, room)
+                else:
+                    past = stream if size >= STRIP else 0
+                    staged(
+                        place, first, itemsize, offsets, columns, height, width, steps, past, room
+                    )
 
 
 def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, base_at, offsets):
@@ -1170,7 +1148,7 @@ def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, 
     state = rack + RACK
     for k in range(3):
         assign(state, k, 0)
-    k = 0
+    k = np.int64(0)
     while k >= 0:
         now, before = state + 40 * k, state + 40 * (k - 1)
         if entry(now, 1) < entry(now, 2):

@@ -248,7 +248,7 @@ def _prefetching(builder):
     return lambda address: builder.call(function, [_pointer(builder, address), *how])
 
 
-stream_line, stream_pair, stream_4, stream_8 = (_stream(n * LINE) for n in (1, 2, 4, 8))
+stream_line, stream_pair, stream_four, stream_eight = (_stream(n * LINE) for n in (1, 2, 4, 8))
 
 
 @kernel
@@ -782,10 +782,10 @@ def bar(target, source, count, target_step, source_step, size):
         if at:
             copy_short(target, source, at)
         while at + 8 * LINE <= size:
-            stream_8(target + at, source + at, further)
+            stream_eight(target + at, source + at, further)
             at += 8 * LINE
         if at + 4 * LINE <= size:
-            stream_4(target + at, source + at, further)
+            stream_four(target + at, source + at, further)
             at += 4 * LINE
         if at + 2 * LINE <= size:
             stream_pair(target + at, source + at, further)

@@ -188,7 +188,7 @@ def _whole(shape: tuple[int, ...]) -> tuple[Pieces, ...]:
 
 
 class Loops(NamedTuple):
-    """A loop nest and the kernel's last arguments: to find an address takes a tenth of a us."""
+    """A loop nest and the kernel's last arguments: to find an address takes a fifth of a us."""
 
     target_offset: int
     source_offset: int

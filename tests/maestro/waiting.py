@@ -39,7 +39,7 @@ def until(condition, timeout=300):
         time.sleep(0.005)
 
 
-def none(wrong, timeout=120):
+def none(wrong, timeout=300):
     """Wait until nothing is wrong any more, and say else what it was last."""
     found = []
 

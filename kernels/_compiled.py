@@ -35,10 +35,9 @@ of the stage holds one line more than it gives away. Where all columns have the 
 stage: registers hold whole lines, and these are streamed at once. See *What Every Programmer Should
 Know About Memory* (Drepper, 2007), section 6.1.
 
-Rows that lie a power of two apart share a few sets of the caches, which lose the neighbours of a
-line before they are asked for. Where that tells, rows come by way of a rack, a few lines at once
-(64 x 64 doubles, turned, in matrices of 8192 x 8192: 0.6 to 0.7 of np.copyto, 0.3 to 0.5 before).
-Elsewhere it only adds a copy: f8 50x696x718 to 120 fell from 0.5 to 0.2.
+Rows that lie a power of two apart share a few sets of the caches, which lose the lines of some
+before all are read. Such rows come by way of a rack, a line of each at a time or, where a few lines
+of each are all, whole: a plain copy has many lines under way at once, a transposition only a few.
 """
 
 import numpy as np
@@ -78,25 +77,36 @@ WIDTHS = {
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
 LANE = 16  # bytes: within these all machines' vector registers interleave
 LANES = LINE // LANE  # registers hold a line; where they are narrower, LLVM takes several
-STRIP = 256  # bytes of a target row that are staged at a time, as a rule: see `strip_of`
+STRIP = 256  # bytes of a target row that are staged at a time, as a rule
 # Bytes between stage rows, for each byte of an element: a line more, and what a bundle sticks out.
 PITCH = STRIP + 2 * LINE
 WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that have no bundles
 
-NARROW = 512  # bytes: rows of rectangles up to this have strips of their own; a rack's are as long
-TALL = 48 * STRIP  # bytes: columns of at least this are staged in longer strips
-RACKED = 256  # bytes: rows of at least this can go through the rack
-RACK_AHEAD = 2048  # bytes: how far ahead rows are asked for that go to the rack
-RACK_ROWS = STRIP + 2 * LINE  # what a strip of bytes needs
-STAGE = LINE * PITCH  # bytes: a row for each byte of a line, or 16 rows of WIDE_PITCH
-BAR = 64  # indices of which one run comes after the other: their pages have places in the TLB
-BAR_AHEAD = 1024  # bytes: how far ahead runs are asked for
-SHELF = LINE * LINE  # bytes: the largest bundle of rows
+NARROW = 512  # bytes: rows of rectangles up to this are staged in longer strips
+BLOCK = (
+    8192  # bytes of rows along which strips go down: what two of them need is in the caches then
+)
+CROWDED = 2048  # bytes: rows at multiples of this share a few sets of the caches
+FIRST_LEVEL, SECOND_LEVEL = 1, 2  # of the caches
+# Bytes of a row that are asked for before they are needed: by the second level, which takes more
+# requests at once (the first drops what it has no room for: the mean of long u2, f4 and f8 matrices
+# was 0.56 of np.copyto with it, and 0.82 with the second), and then by the first. The last byte of
+# a line, as rows need not begin on one.
+AHEAD, SOON = 6 * LINE - 1, 2 * LINE - 1
+RACK_AHEAD = 4  # how many rows ahead are asked for that go to the rack as a whole
+BAR = 128  # indices of which one run comes after the other: their pages have places in the TLB
+BAR_AHEAD = 2048  # bytes: how far ahead runs are asked for
 DIRECT = 4  # bytes: bundles of narrower elements do not fit into registers
 MOST_AXES = 64  # NumPy's own limit
-PACK = LINE * (PITCH + 1)  # bytes: as many columns as a line has bytes, and what was left over
-RACK = RACK_ROWS * (NARROW + LINE + 8)  # bytes: rows, and the table of where they start
-WORKSPACE = LINE + STAGE + SHELF + 8 * SHELF // LINE + PACK + RACK + 8 * 5 * MOST_AXES
+
+# Bytes of the workspace.
+STAGE = LINE * PITCH  # a row for each byte of a line, or 16 rows of WIDE_PITCH
+SHELF = LINE * LINE  # the largest bundle of rows
+PACK = LINE * (PITCH + 1)  # as many columns as a line has bytes, and what was left over
+RACK_ROWS = STRIP + 2 * LINE  # what a strip of bytes needs
+RACK = 1024 * LINE  # some lines of each of these
+TABLES = 8 * (SHELF // LINE + RACK_ROWS + 5 * MOST_AXES)
+WORKSPACE = LINE + STAGE + SHELF + PACK + RACK + TABLES
 
 INDEX = ir.IntType(64)
 
@@ -225,7 +235,7 @@ def _stream(size):
     def stream(typingctx, target, source, further):
         def codegen(context, builder, sig, args):
             word = _vector(8, LINE)
-            ask = None if further is types.none else _prefetching(builder)
+            ask = None if further is types.none else _prefetching(builder, SECOND_LEVEL)
             for at in range(0, size, LINE):
                 if ask:
                     later = builder.add(args[1], ir.Constant(INDEX, at))
@@ -239,12 +249,12 @@ def _stream(size):
     return stream
 
 
-def _prefetching(builder):
-    """A function that has the program ask for the line at an address."""
+def _prefetching(builder, level):
+    """A function that has the program bring the line at an address into this level's cache."""
     byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    how = [ir.Constant(flag, value) for value in (0, 3, 1)]  # to be read, near, data
+    how = [ir.Constant(flag, value) for value in (0, 4 - level, 1)]  # to be read, and data
     return lambda address: builder.call(function, [_pointer(builder, address), *how])
 
 
@@ -257,31 +267,21 @@ def is_bundled(itemsize):
     return itemsize <= LANE and itemsize & (itemsize - 1) == 0
 
 
-@kernel
-def strip_of(itemsize, height, width, pitch, racked, lined):
-    """Bytes of a target row that are staged at a time.
-
-    Where a few columns are all that there is, it is as much as the stage or the rack holds, so that
-    strips are fewer.
-    """
-    if racked or width * itemsize <= NARROW:
-        return STRIP * itemsize
-    if itemsize < 8:
-        return STRIP
-    if height * itemsize < TALL or (itemsize == 8 and (lined or pitch % 32768 == 0)):
-        return STRIP // 2  # all stores of a strip fit in their queue
-    return 4 * STRIP if itemsize == 8 else STRIP
-
-
-@intrinsic
-def prefetch(typingctx, address):
+def _prefetch(level):
     """Ask for the line at an address, which need not be one that may be read."""
 
-    def codegen(context, builder, sig, args):
-        _prefetching(builder)(args[0])
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(typingctx, address):
+        def codegen(context, builder, sig, args):
+            _prefetching(builder, level)(args[0])
+            return context.get_dummy_value()
 
-    return types.none(types.int64), codegen
+        return types.none(types.int64), codegen
+
+    return prefetch
+
+
+prefetch_near, prefetch = map(_prefetch, (FIRST_LEVEL, SECOND_LEVEL))
 
 
 @intrinsic
@@ -533,68 +533,127 @@ def fill_elements(source, itemsize, rows, low, high, columns, step, room):
     for i in range(low, high):
         for m in range(columns):
             start = source + entry(rows, i) + m * step
-            prefetch(start + 2 * TILE * step)  # of the columns after the next
+            prefetch_near(start + 2 * TILE * step)  # of the columns after the next
             copy_short(room[0] + m * WIDE_PITCH + (i - low) * itemsize, start, itemsize)
 
 
 @kernel
-def ask(source, rows, first, end, strip, at, limits):
-    """Prefetch a line of some rows at byte `at`; beyond their end, of those of the next strip."""
+def next_rows(first, end, at, further, limits):
+    """Which rows are needed when byte `at` + `further` is their turn, and where that is from `at`.
+
+    Beyond the end of the rows these are the ones of the next strip; after the last strip the first
+    ones, if more columns follow.
+    """
     within()
-    height, width = limits
-    if at >= width:
-        at -= width
-        first, end = first + strip, min(end + strip, height)
-    for k in range(first, end):
-        prefetch(source + entry(rows, k) + at)
+    width, low, strip, height, more = limits
+    if at + further < width:
+        return first, end, further
+    if low + strip < height:
+        return first + strip, min(end + strip, height), further - width
+    return (first - low, end - low, further) if more else (end, end, further)
 
 
 @kernel
-def take_bundles(element, stage, places, source, at, rows, low, high, itemsize, ahead, limits):
-    """Transpose a line, from byte `at` on, of each of some rows into the stage.
+def set_rack(count, size, starts):
+    """How many lines of each of so many rows the rack takes, and a table of where they start.
+
+    One, unless a few are all that the rows have: then there is room for one more after each row, so
+    that no row lies a power of two after another.
+    """
+    apart()
+    lines, pitch = np.int64(1), np.int64(LINE)
+    if size <= NARROW:
+        lines = min(size, RACK // count - LINE) // LINE
+    if lines > 1:
+        pitch += lines * LINE
+    for i in range(count):
+        assign(starts, i, i * pitch)
+    return lines
+
+
+@kernel
+def fill_rack(source, rows, low, high, at, lines, limits, room):
+    """Bring so many lines, the first of which is byte `at`, of each of some rows together.
+
+    A single line of as many rows is asked for that are needed later, or the rows that follow.
+    """
+    apart()
+    k, end, further = next_rows(low, high, at, AHEAD, limits)
+    for i in range(low, high):
+        start, to = source + entry(rows, i), room[4] + entry(room[5], i - low)
+        if lines > 1:
+            later = source + entry(rows, min(i + RACK_AHEAD, high - 1))
+            for n in range(0, lines * LINE, LINE):
+                prefetch_near(later + n + LINE - 1)
+                copy_line(to + n, start + n)
+        else:
+            if k < end:
+                prefetch(source + entry(rows, k) + further)
+                k += 1
+            copy_line(to, start)
+
+
+@kernel
+def take_bundles(element, stage, places, source, rows, low, high, itemsize, asking, at, limits):
+    """Transpose a line of each of some rows, which is byte `at` of these, into the stage.
 
     If `places` is not 0, straight past stage and caches to the columns that it is a table of, which
-    begin on a line of the target there; `stage` is the target then.
+    begin on a line of the target there; `stage` is the target then. If `asking`, what follows is
+    asked for.
     """
     within()
     i = low
     while i < high:
-        if ahead:
-            ask(source, rows, i, i + bundle(element), high - low, at + ahead, limits)
-        start = source + at
+        if asking:
+            first, end, further = next_rows(i, i + bundle(element), at, AHEAD, limits)
+            for k in range(first, end):
+                prefetch(source + entry(rows, k) + further)
         for part in range(parts(element)):
             if places:
-                transpose_past(element, stage + i * itemsize, places, start, rows, i, part)
+                transpose_past(element, stage + i * itemsize, places, source, rows, i, part)
             else:
-                transpose(element, stage + (i - low) * itemsize, start, rows, i, part)
+                transpose(element, stage + (i - low) * itemsize, source, rows, i, part)
         i += bundle(element)
 
 
 @kernel
-def take(stage, source, at, rows, low, high, itemsize, ahead, limits):
+def take(stage, source, rows, count, itemsize):
     """`take_bundles` into the stage by the size of the element."""
-    none = np.int64(0)
+    zero = np.int64(0)
+    none = zero, zero, zero, zero, zero
     if itemsize == 8:
-        take_bundles(U8, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U8, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
     elif itemsize == 4:
-        take_bundles(U4, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U4, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
     elif itemsize == 2:
-        take_bundles(U2, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U2, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
     elif itemsize == 1:
-        take_bundles(U1, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U1, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
     elif itemsize == 16:
-        take_bundles(U16, stage, none, source, at, rows, low, high, itemsize, ahead, limits)
+        take_bundles(U16, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
 
 
 @kernel
-def give(target, places, begin, itemsize, done, modes):
+def ask(address, near):
+    """Ask for a line, by the first level's cache if `near`."""
+    within()
+    if near:
+        prefetch_near(address)
+    else:
+        prefetch(address)
+
+
+@kernel
+def give(target, places, begin, itemsize, done, modes, source, rows, asked):
     """Move as many stage rows as are transposed at a time to where their columns are at.
 
     The loop is kept this small because stores that are still under way fill a short queue, and only
-    what fits in it runs while memory works.
+    what fits in it runs while memory works. While they are, two lines of the source are asked for
+    with two of the target: of the rows from one to another, so many bytes further, as `asked`.
     """
     within()
-    stream, heads, size, strip = modes[0], modes[1], modes[2], modes[6]
+    stream, heads, size, near, strip = modes[0], modes[1], modes[2], not modes[3], modes[5]
+    k, end, further = asked
     pitch, zero = PITCH * itemsize, np.int64(0)
     for m in range(LINE // itemsize):
         to = target + entry(places, m)
@@ -604,10 +663,17 @@ def give(target, places, begin, itemsize, done, modes):
         elif stream:
             line = ((to + LINE - 1) & -LINE) + done
             for at in range(line - to, line - to + strip, 2 * LINE):
+                if k + 1 < end:
+                    ask(source + entry(rows, k) + further, near)
+                    ask(source + entry(rows, k + 1) + further, near)
+                    k += 2
                 stream_pair(to + at, begin + m * pitch + at, None)
         else:
             for at in range(done, done + strip, 2 * LINE):
                 copy_pair(to + at, begin + m * pitch + at)
+    while k < end:
+        ask(source + entry(rows, k) + further, near)
+        k += 1
     if heads:
         for m in range(LINE // itemsize):
             to = target + entry(places, m)
@@ -616,7 +682,7 @@ def give(target, places, begin, itemsize, done, modes):
 
 @kernel
 def march_each(
-    element, target, source, itemsize, rows, columns, low, high, width, done, modes, room
+    element, target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room
 ):
     """Move one strip of every column, a line of the source's rows at a time.
 
@@ -624,77 +690,72 @@ def march_each(
     where nothing is ragged.
     """
     apart()
-    stage, lined, ahead, limits = room[0], modes[3], modes[4], (modes[5], width * itemsize)
-    j = zero = np.int64(0)
+    stage, rack, stream, racked, lined = room[0], room[4], modes[0], modes[3], modes[4]
+    size, lines, zero = width * itemsize, np.int64(1), np.int64(0)
+    whole = racked and size <= NARROW
+    if racked:
+        lines = set_rack(high - low, size, room[5])
+    j = zero
     while j < width:
         at, places = j * itemsize, columns + 8 * j
+        start, table, asking = source + at, rows, np.int64(1)
+        if racked:
+            n = at // LINE % lines
+            if n == 0:
+                more = min(lines, (size - at) // LINE)
+                fill_rack(start, rows, low, high, at, more, limits, room)
+            start, table, asking = rack + n * LINE, room[5] - 8 * low, zero
         if lined:
             take_bundles(
-                element, target, places, source, at, rows, low, high, itemsize, ahead, limits
+                element, target, places, start, table, low, high, itemsize, asking, at, limits
             )
         else:
-            take_bundles(element, stage, zero, source, at, rows, low, high, itemsize, ahead, limits)
-            give(target, places, stage - low * itemsize, itemsize, done, modes)
+            take_bundles(
+                element, stage, zero, start, table, low, high, itemsize, asking, at, limits
+            )
+            asked = zero, zero, zero
+            if stream:
+                further = size if whole else np.int64(SOON)  # the rows of the next strip
+                asked = next_rows(low, high, at, further, limits)
+            begin = stage - low * itemsize
+            give(target, places, begin, itemsize, done, modes, source + at, rows, asked)
         j += LINE // itemsize
 
 
 @kernel
-def march(target, source, itemsize, rows, columns, low, high, width, done, modes, room):
+def march(target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room):
     """`march_each` by the size of the element."""
     apart()
     if itemsize == 8:
-        march_each(U8, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_each(
+            U8, target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room
+        )
     elif itemsize == 4:
-        march_each(U4, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_each(
+            U4, target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room
+        )
     elif itemsize == 2:
-        march_each(U2, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_each(
+            U2, target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room
+        )
     elif itemsize == 1:
-        march_each(U1, target, source, itemsize, rows, columns, low, high, width, done, modes, room)
+        march_each(
+            U1, target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room
+        )
     elif itemsize == 16:
         march_each(
-            U16, target, source, itemsize, rows, columns, low, high, width, done, modes, room
-        )
-
-
-@kernel
-def fill_rack(source, rows, low, high, size, pitch, rack):
-    """Bring so many bytes, whole lines, of rows `low` to `high` into the rack."""
-    apart()
-    ahead = max(1, RACK_AHEAD // size)
-    for k in range(low, high):
-        start, to = source + entry(rows, k), rack + (k - low) * pitch
-        later = source + entry(rows, min(k + ahead, high - 1))
-        for at in range(0, size, LINE):
-            prefetch(later + at + LINE - 1)
-            copy_line(to + at, start + at)
-
-
-@kernel
-def march_by_rack(
-    target, source, itemsize, rows, columns, low, high, width, done, modes, strip, room
-):
-    """The same, a few lines of the source's rows at a time, which come by way of the rack."""
-    apart()
-    stream, heads, size = modes
-    block, rack, table = NARROW // itemsize, room[4], room[5] - 8 * low
-    # Never lined, and nothing to ask for: of the types that `march` has already.
-    lined, ahead = rack == 0, np.int64(0)
-    for b in range((width + block - 1) // block):
-        first = b * block
-        n = min(block, width - first)
-        start, pitch = source + first * itemsize, NARROW + LINE
-        fill_rack(start, rows, low, high, n * itemsize, pitch, rack)
-        march(
+            U16,
             target,
-            rack,
+            source,
             itemsize,
-            table,
-            columns + 8 * first,
+            rows,
+            columns,
             low,
             high,
-            n,
+            width,
             done,
-            (stream, heads, size, lined, ahead, high, strip),
+            modes,
+            limits,
             room,
         )
 
@@ -727,7 +788,7 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     or some that are not dense in the source, come one by one.
     """
     apart()
-    stage, shelf, zero = room[0], room[1], np.int64(0)
+    stage, shelf = room[0], room[1]
     if not is_bundled(itemsize):
         fill_elements(source, itemsize, rows, low, high, columns, step, room)
     elif step != itemsize or (columns * itemsize <= 2 * LANE and not lines):
@@ -743,7 +804,7 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
                 for k in range(min(count, high - i)):
                     copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
             to = stage + (i - low) * itemsize
-            take(to, start, zero, table, zero, count, itemsize, zero, (zero, zero))
+            take(to, start, table, count, itemsize)
             i += count
 
 
@@ -833,22 +894,6 @@ def edges(target, columns, width):
 
 
 @kernel
-def by_rack(itemsize, height, width, greatest):
-    """Whether the rows of a rectangle, which lie a power of two apart, go through the rack.
-
-    That is where elements are narrow, so that there are many rows, or where one side is short. Not
-    where a few columns are whole lines, which memory takes as they come.
-    """
-    if width * itemsize < RACKED:
-        return False
-    if itemsize < DIRECT:
-        return True
-    if height * itemsize <= NARROW:
-        return greatest != 0
-    return width * itemsize <= NARROW
-
-
-@kernel
 def staged(target, source, itemsize, rows, columns, height, width, steps, stream, room):
     """Copy a rectangle that is dense along its rows in the target, strip by strip.
 
@@ -857,31 +902,62 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     along the target's rows is outermost, so that the source is read in as many streams of
     consecutive lines as the strip has rows.
     """
-    size, dense = height * itemsize, steps[1] == itemsize
     bundled = is_bundled(itemsize)
-    batch, bundle_rows, strip = TILE, np.int64(1), np.int64(STRIP)
+    batch, strip = LINE // itemsize if bundled else TILE, np.int64(STRIP)
     least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    if bundled:
-        batch, bundle_rows = LINE // itemsize, LINE // itemsize
     if stream:
         least, greatest = edges(target, columns, width)
-    lined = stream != 0 and least == greatest and least % itemsize == 0
-    # Rows a page apart share a few sets of the cache, where lines asked for early push others out.
+    # Rows a page apart share a few sets of the caches, where what was asked for pushes others out.
     pitch = entry(rows, 1) - entry(rows, 0) if height > 1 else np.int64(1)
-    crowded = pitch % 2048 == 0
-    racked = crowded and stream != 0 and bundled and dense
-    racked = racked and by_rack(itemsize, height, width, greatest)
-    if bundled:
-        strip = strip_of(itemsize, height, width, pitch, racked, lined)
-    if bundled and dense:
-        if not racked and width > 2 * batch:  # columns up to a line of the source
+    racked = lined = False
+    crowded = pitch % CROWDED == 0
+    if stream and crowded and bundled and steps[1] == itemsize:
+        lined = itemsize >= DIRECT and least == greatest and least % itemsize == 0
+        if width * itemsize <= NARROW:
+            lined = lined and greatest == 0 and height * itemsize <= NARROW
+        racked = not lined
+    if bundled and width * itemsize <= NARROW:
+        # As much as the rack or the stage holds, so that they are fewer.
+        strip = np.int64(NARROW) if racked and itemsize > 1 else STRIP * itemsize
+    elif lined or (crowded and not racked):
+        strip = np.int64(STRIP // 2)
+    if bundled and steps[1] == itemsize:
+        # Columns up to a line of the source, unless a rack takes all there is.
+        if width > 2 * batch and not (racked and width * itemsize <= NARROW):
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
         whole = (width - head) // batch * batch
-    ahead = np.int64(2 * LINE - 1)  # bytes; the last byte also where windows are not on lines
-    if itemsize > 1 and width * itemsize >= 4096:
-        ahead = np.int64(6 * LINE - 1)
-    if crowded and (itemsize == 2 or itemsize == 4):
-        ahead = np.int64(0)
+    first, block = np.int64(0), BLOCK // itemsize
+    while first < width:
+        n, now = width - first, whole
+        if whole > block:
+            n, now = head + block, block
+        strips(
+            target,
+            source + first * steps[1],
+            itemsize,
+            rows,
+            columns + 8 * first,
+            (height, n, head, now, np.int64(n < width - first)),
+            steps,
+            (stream, racked, lined, strip, least, greatest),
+            room,
+        )
+        first, head, whole = first + n, np.int64(0), whole - now
+
+
+@kernel
+def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
+    """Copy a rectangle strip by strip, in the ways that `staged` has found.
+
+    Of its columns there are `head` before and some after those that are `whole` lines of rows.
+    """
+    apart()
+    height, width, head, whole, more = sizes
+    stream, racked, lined, strip, least, greatest = ways
+    size, bundled = height * itemsize, is_bundled(itemsize)
+    batch, bundle_rows = TILE, np.int64(1)
+    if bundled:
+        batch, bundle_rows = LINE // itemsize, LINE // itemsize
     done = np.int64(0)  # bytes after the edge of each column
     while done == 0 or greatest + done < size:
         end = greatest + done + strip
@@ -894,23 +970,16 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         bundles_end = low + bundled_rows
         skip = whole if bundles_end <= height else np.int64(0)
         heads = done == 0 and greatest > 0 and not last
-        if racked:
-            modes = stream, heads, size if last else 0
-            march_by_rack(
-                target,
-                source,
-                itemsize,
-                rows,
-                columns,
-                low,
-                bundles_end,
-                skip,
-                done,
-                modes,
+        if skip:
+            modes = (
+                stream,
+                heads,
+                size if last else 0,
+                racked,
+                lined and not heads and not last,
                 strip,
-                room,
             )
-        elif skip:
+            limits = skip * itemsize, low, bundles_end - low, height, more
             march(
                 target,
                 source + head * itemsize,
@@ -921,15 +990,8 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
                 bundles_end,
                 skip,
                 done,
-                (
-                    stream,
-                    heads,
-                    size if last else 0,
-                    lined and not heads and not last and itemsize >= DIRECT,
-                    ahead,
-                    height,
-                    strip,
-                ),
+                modes,
+                limits,
                 room,
             )
         j = np.int64(0)
@@ -1138,14 +1200,12 @@ def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, 
     lines = stage + STAGE + SHELF
     pack = lines + 8 * SHELF // LINE
     rack = pack + PACK
-    room = (stage, stage + STAGE, lines, pack, rack, rack + RACK - 8 * RACK_ROWS)
+    room = (stage, stage + STAGE, lines, pack, rack, rack + RACK)
     for k in range(SHELF // LINE):
         assign(room[2], k, k * LINE)
-    for k in range(RACK_ROWS):
-        assign(room[5], k, k * (NARROW + LINE))
     # Per outer axis: next piece, indices done and indices in this piece, and the address of both
     # sides with all axes further out added in.
-    state = rack + RACK
+    state = rack + RACK + 8 * RACK_ROWS
     for k in range(3):
         assign(state, k, 0)
     k = np.int64(0)

@@ -52,19 +52,11 @@ def test_a_permutation_is_numpys(data, dtype):
     np.testing.assert_array_equal(elements(out.array), elements(expected))
 
 
-@settings(max_examples=60)
-@given(
-    st.sampled_from(["u1", "u2", "f4", "f8", "c16"]),
-    st.integers(1, 700),
-    st.integers(1, 150),
-    st.integers(0, 127),
-    st.integers(0, 3),
-)
-def test_rows_a_power_of_two_apart(dtype, rows, columns, start, shift):
-    """Such rows come by way of the rack, where they are long enough; the target has guards."""
+def moved_between_guards(dtype, rows, width, unit, start, shift):
+    """Whether rows of so many bytes, at multiples of `unit`, become columns, and nothing else."""
     itemsize = np.dtype(dtype).itemsize
-    columns = max(columns, 256 // itemsize)
-    pitch = -(-columns * itemsize // 2048) * 2048
+    columns = -(-width // itemsize)
+    pitch = -(-columns * itemsize // unit) * unit
     memory = np.random.default_rng(rows).integers(0, 256, rows * pitch + 256, np.uint8)
     source = np.ndarray((rows, columns), dtype, memory.data, start, (pitch, itemsize))
     lead = (rows + shift) * itemsize
@@ -75,8 +67,30 @@ def test_rows_a_power_of_two_apart(dtype, rows, columns, start, shift):
     np.ndarray((columns, rows * itemsize), bool, untouched.data, begin, (lead, 1))[...] = False
     with by_the_kernel(True):
         permute(source, (1, 0), out=target)
-    assert target.tobytes() == source.T.tobytes()
-    assert (around[untouched] == 7).all()
+    return target.tobytes() == source.T.tobytes() and (around[untouched] == 7).all()
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["u1", "u2", "f4", "f8", "c16"]),
+    st.integers(1, 700),
+    st.one_of(st.integers(1, 1300), st.integers(8000, 17000)),
+    st.sampled_from([2048, 64, 1]),
+    st.integers(0, 127),
+    st.integers(0, 3),
+)
+def test_rows_of_any_length_and_distance(dtype, rows, width, unit, start, shift):
+    """Those of more than a block are cut into blocks."""
+    assert moved_between_guards(dtype, rows, width, unit, start, shift)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8", "c16"])
+@pytest.mark.parametrize("lines", range(1, 10))
+def test_rows_a_power_of_two_apart(dtype, lines):
+    """They come by way of the rack: as many lines of each at once as it has room for, or one."""
+    for rows in (300, 520, 1000):
+        for more, start, shift in ((0, 0, 0), (0, 16, 1), (5, 48, 0)):
+            assert moved_between_guards(dtype, rows, lines * 64 + more, 2048, start, shift)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, None])

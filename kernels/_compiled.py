@@ -75,6 +75,7 @@ WIDTHS = {
 }
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
+LONG = 128  # elements: columns of a tile whose rows lie anyhow and are in the caches
 LANE = 16  # bytes: within these all machines' vector registers interleave
 LANES = LINE // LANE  # registers hold a line; where they are narrower, LLVM takes several
 STRIP = 256  # bytes of a target row that are staged at a time, as a rule
@@ -761,8 +762,52 @@ def march(target, source, itemsize, rows, columns, low, high, width, done, modes
 
 
 @kernel
-def patch(target, source, itemsize, rows, columns, height, width, steps):
-    """Copy a rectangle in tiles, a few elements of a row at a time; arguments as of `staged`.
+def within_line(step):
+    """How many steps a line has, one at least."""
+    return max(np.int64(1), LINE // max(abs(step), np.int64(1)))
+
+
+@kernel
+def ask_each(start, count, step, skip):
+    """Prefetch every so many of some elements at equal steps, and the last one."""
+    within()
+    k = np.int64(0)
+    while k < count:
+        prefetch(start + k * step)
+        k += skip
+    prefetch(start + (count - 1) * step)
+
+
+@kernel
+def patch(target, source, itemsize, rows, columns, height, width, steps, stream):
+    """Copy a rectangle in tiles, a few elements of a column at a time; arguments as of `staged`.
+
+    So lines of the target are written once, though it is not dense; what comes next on both sides
+    is asked for, if the target is larger than the caches.
+    """
+    apart()
+    skips = within_line(steps[0]), within_line(steps[1])
+    crowded = height > 1 and (entry(rows, 1) - entry(rows, 0)) % CROWDED == 0
+    count = TILE if crowded or stream else LONG
+    for first in range(0, width, TILE):
+        n = min(TILE, width - first)
+        for part in range((height + count - 1) // count):
+            low = part * count
+            m = min(count, height - low)
+            if stream:
+                for i in range(low + 2 * count, min(low + 3 * count, height)):
+                    ask_each(source + entry(rows, i) + first * steps[1], n, steps[1], skips[1])
+            for j in range(first, first + n):
+                place = target + entry(columns, j) + low * steps[0]
+                if stream:
+                    ask_each(place + 4 * count * steps[0], m, steps[0], skips[0])
+                start = source + j * steps[1]
+                strided(place, start, m, steps[0], np.int64(0), rows + 8 * low, itemsize)
+
+
+@kernel
+def patch_thin(target, source, itemsize, rows, columns, height, width, steps):
+    """Copy a rectangle of a few rows in tiles, a few elements of a row at a time.
 
     Where columns are at a constant distance in the target, steps[3] is that distance, otherwise 0.
     """
@@ -1018,8 +1063,8 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
 
 
 @kernel
-def packed(target, source, itemsize, rows, height, width, steps, room):
-    """Copy a rectangle whose columns lie side by side in the target, past the caches.
+def packed(target, source, itemsize, rows, height, width, steps, stream, room):
+    """Copy a rectangle whose columns lie side by side in the target.
 
     Short columns end within lines, which can't be streamed in parts: so columns are put together
     first, and what does not fill a line yet stays for the next ones. Arguments as of `staged`.
@@ -1041,7 +1086,7 @@ def packed(target, source, itemsize, rows, height, width, steps, room):
             copy_short(pack + end, stage + m * pitch, size)
             end += size
         whole = end & -LINE
-        put(line + begin, pack + begin, whole - begin, np.int64(1))
+        put(line + begin, pack + begin, whole - begin, stream)
         copy_short(pack, pack + whole, np.int64(LINE))
         line, begin, end = line + whole, np.int64(0), end - whole
     copy_short(line + begin, pack + begin, end - begin)
@@ -1169,12 +1214,16 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
                 first = start + i * strides[1] + j * others[1]
                 height, width = min(down, n - i) * groups[0], min(across, c - j) * groups[1]
                 size = height * itemsize
-                if not dense or size < LINE:
-                    patch(place, first, itemsize, offsets, columns, height, width, steps)
+                beside = dense and steps[3] == size and steps[1] == itemsize and size <= PITCH
+                thin = not dense or size < LINE
+                if beside and (height >= TILE and is_bundled(itemsize) if thin else stream):
+                    packed(place, first, itemsize, offsets, height, width, steps, stream, room)
+                elif thin and height < TILE:
+                    patch_thin(place, first, itemsize, offsets, columns, height, width, steps)
+                elif thin:
+                    patch(place, first, itemsize, offsets, columns, height, width, steps, stream)
                 elif not stream and width * itemsize <= LANE and steps[2]:
                     by_columns(place, first, itemsize, columns, height, width, steps)
-                elif stream and size <= PITCH and steps[3] == size and steps[1] == itemsize:
-                    packed(place, first, itemsize, offsets, height, width, steps, room)
                 else:
                     past = stream if size >= STRIP else 0
                     staged(

@@ -52,7 +52,7 @@ def test_a_permutation_is_numpys(data, dtype):
     np.testing.assert_array_equal(elements(out.array), elements(expected))
 
 
-def moved_between_guards(dtype, rows, width, unit, start, shift):
+def moved_between_guards(dtype, rows, width, unit, start, shift, stream=True):
     """Whether rows of so many bytes, at multiples of `unit`, become columns, and nothing else."""
     itemsize = np.dtype(dtype).itemsize
     columns = -(-width // itemsize)
@@ -65,23 +65,24 @@ def moved_between_guards(dtype, rows, width, unit, start, shift):
     target = np.ndarray((columns, rows), dtype, around.data, begin, (lead, itemsize))
     untouched = np.ones(around.size, bool)
     np.ndarray((columns, rows * itemsize), bool, untouched.data, begin, (lead, 1))[...] = False
-    with by_the_kernel(True):
+    with by_the_kernel(stream):
         permute(source, (1, 0), out=target)
     return target.tobytes() == source.T.tobytes() and (around[untouched] == 7).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(
-    st.sampled_from(["u1", "u2", "f4", "f8", "c16"]),
-    st.integers(1, 700),
+    st.sampled_from(["u1", "u2", "S3", "f4", "f8", "c16"]),
+    st.one_of(st.integers(1, 70), st.integers(1, 700)),
     st.one_of(st.integers(1, 1300), st.integers(8000, 17000)),
     st.sampled_from([2048, 64, 1]),
     st.integers(0, 127),
     st.integers(0, 3),
+    st.booleans(),
 )
-def test_rows_of_any_length_and_distance(dtype, rows, width, unit, start, shift):
-    """Those of more than a block are cut into blocks."""
-    assert moved_between_guards(dtype, rows, width, unit, start, shift)
+def test_rows_of_any_number_length_and_distance(dtype, rows, width, unit, start, shift, stream):
+    """Those of more than a block are cut into blocks; a few are put together first."""
+    assert moved_between_guards(dtype, rows, width, unit, start, shift, stream)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8", "c16"])

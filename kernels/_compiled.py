@@ -31,13 +31,14 @@ whole cache lines on both sides and nothing else::
 
 Where the target is larger than the caches the lines are streamed past them (nontemporal stores),
 which saves reading what is overwritten. Each column has its own offset to the next line, so a strip
-of the stage holds one line more than it gives away. Where all columns have the same one there is no
-stage: registers hold whole lines, and these are streamed at once. See *What Every Programmer Should
-Know About Memory* (Drepper, 2007), section 6.1.
+of the stage holds one line more than it gives away. See *What Every Programmer Should Know About
+Memory* (Drepper, 2007), section 6.1.
 
 Rows that lie a power of two apart share a few sets of the caches, which lose the lines of some
-before all are read. Such rows come by way of a rack, a line of each at a time or, where a few lines
-of each are all, whole: a plain copy has many lines under way at once, a transposition only a few.
+before all are read. Where all columns have the same offset to the next line, they need no stage
+then: registers hold whole lines, and these are streamed at once, in shorter strips. Else such rows
+come by way of a rack, a line of each at a time or, where a few lines of each are all, whole: a
+plain copy has many lines under way at once, a transposition only a few.
 """
 
 import numpy as np
@@ -1086,9 +1087,10 @@ def packed(target, source, itemsize, rows, height, width, steps, stream, room):
             copy_short(pack + end, stage + m * pitch, size)
             end += size
         whole = end & -LINE
-        put(line + begin, pack + begin, whole - begin, stream)
-        copy_short(pack, pack + whole, np.int64(LINE))
-        line, begin, end = line + whole, np.int64(0), end - whole
+        if whole:
+            put(line + begin, pack + begin, whole - begin, stream)
+            copy_short(pack, pack + whole, np.int64(LINE))
+            line, begin, end = line + whole, np.int64(0), end - whole
     copy_short(line + begin, pack + begin, end - begin)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import threading
@@ -48,7 +49,8 @@ class Outlet:
                     left = left[os.write(self._fd, left) :]
             except OSError as error:
                 failed = error
-            loop.call_soon_threadsafe(finish, failed)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(finish, failed)
 
         threading.Thread(target=work, name="maestro-outlet", daemon=True).start()
         await done

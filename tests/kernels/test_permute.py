@@ -94,6 +94,18 @@ def test_rows_a_power_of_two_apart(dtype, lines):
             assert moved_between_guards(dtype, rows, lines * 64 + more, 2048, start, shift)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "S3"])
+def test_columns_of_less_than_a_line(dtype, stream):
+    """They are put together first, and all of them may be less than a line."""
+    itemsize = np.dtype(dtype).itemsize
+    for rows in (1, 3, 8, 15, 16, 17, 21, 31, 40, 63):
+        for columns in (1, 2, 3, 5, 64, 67):
+            for start in (0, 30, 90):
+                width = columns * itemsize
+                assert moved_between_guards(dtype, rows, width, 64, start, 0, stream)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
 @pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1)])
 def test_cyclic_permutations_of_three_axes_to_the_byte(axes, threads):

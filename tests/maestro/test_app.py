@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 import maestro
 from layouts import Block, BlockCyclic, Cyclic, Distribution, Irregular, Replicated
 from layouts.orders import in_order
-from tests.maestro.waiting import in_thread, until
+from tests.maestro.waiting import demanding, in_thread, until
 
 ARRAY = np.arange(7 * 5 * 3, dtype="f8").reshape(7, 5, 3)
 SOURCE = Distribution(ARRAY.shape, (2, 2, 1), (BlockCyclic(2), Cyclic(), Block()), "C")
@@ -97,14 +97,9 @@ def test_messages_are_bounded(app):
 
 def test_a_demand_may_come_before_the_offer(app):
     result = in_thread(app.demand, "x")
-    until(lambda: app._link.client.run_on_scheduler(_waiting))
+    until(lambda: app._link.client.run_on_scheduler(demanding))
     app.offer("x", ARRAY)
     assert np.array_equal(result(), ARRAY)
-
-
-def _waiting(dask_scheduler):
-    cdos = dask_scheduler.extensions["maestro"].registry.cdos.values()
-    return sum(len(cdo.waiting) for cdo in cdos)
 
 
 def _withdrawing(dask_scheduler):
@@ -303,7 +298,7 @@ def test_a_demand_that_is_cancelled_leaves_nothing_behind():
                 if before == "required":
                     await want.require()
                 waits = asyncio.ensure_future(want.demand())
-                while not await app._link.client.run_on_scheduler(_waiting):
+                while not await app._link.client.run_on_scheduler(demanding):
                     await asyncio.sleep(0.005)
                 waits.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -314,6 +309,6 @@ def test_a_demand_that_is_cancelled_leaves_nothing_behind():
                 await have.withdraw()
                 await have.dispose()
                 await want.dispose()
-                assert not await app._link.client.run_on_scheduler(_waiting)
+                assert not await app._link.client.run_on_scheduler(demanding)
 
     asyncio.run(main())

@@ -16,7 +16,7 @@ from maestro.transport.payload import as_part
 from tests.maestro import programs
 from tests.maestro.conftest import check
 from tests.maestro.forking import FORKSERVER
-from tests.maestro.waiting import in_thread, until
+from tests.maestro.waiting import demanding, in_thread, until
 
 SHAPE = (13, 9, 4)
 SOURCE = Distribution(SHAPE, (2, 2, 1), (BlockCyclic(2), Irregular([0, 2, 9]), Block()), "C")
@@ -107,7 +107,9 @@ def test_a_producer_killed_between_offer_and_withdraw(cluster, results):
             want.require()
             with pytest.raises(maestro.PoolTimeoutError, match=r"'t2m'.*ranks \[0\] of 2"):
                 want.demand(timeout=0.1)
+            until(lambda: not app.client.run_on_scheduler(demanding))  # that one was withdrawn
             wait = in_thread(want.demand)
+            until(lambda: app.client.run_on_scheduler(demanding))
             kill(process)
             with pytest.raises(maestro.DataLostError, match=r"'t2m': app 'doomed-.*' died.*\[1\]"):
                 wait()

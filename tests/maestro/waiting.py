@@ -50,3 +50,9 @@ def none(wrong, timeout=300):
     with suppress(AssertionError):
         until(all_is_well, timeout)
     assert not found
+
+
+def demanding(dask_scheduler):
+    """How many demands wait at the manager, which this runs beside, for a CDO each."""
+    cdos = dask_scheduler.extensions["maestro"].registry.cdos.values()
+    return sum(len(cdo.waiting) for cdo in cdos)

@@ -85,9 +85,7 @@ PITCH = STRIP + 2 * LINE
 WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that have no bundles
 
 NARROW = 512  # bytes: rows of rectangles up to this are staged in longer strips
-BLOCK = (
-    8192  # bytes of rows along which strips go down: what two of them need is in the caches then
-)
+BLOCK = 8192  # bytes of rows along which strips go down: what two of them need stays in the caches
 CROWDED = 2048  # bytes: rows at multiples of this share a few sets of the caches
 FIRST_LEVEL, SECOND_LEVEL = 1, 2  # of the caches
 # Bytes of a row that are asked for before they are needed: by the second level, which takes more
@@ -763,6 +761,12 @@ def march(target, source, itemsize, rows, columns, low, high, width, done, modes
 
 
 @kernel
+def is_crowded(rows, height):
+    """Whether rows share a few sets of the caches, where what was asked for pushes others out."""
+    return height > 1 and (entry(rows, 1) - entry(rows, 0)) % CROWDED == 0
+
+
+@kernel
 def within_line(step):
     """How many steps a line has, one at least."""
     return max(np.int64(1), LINE // max(abs(step), np.int64(1)))
@@ -788,8 +792,7 @@ def patch(target, source, itemsize, rows, columns, height, width, steps, stream)
     """
     apart()
     skips = within_line(steps[0]), within_line(steps[1])
-    crowded = height > 1 and (entry(rows, 1) - entry(rows, 0)) % CROWDED == 0
-    count = TILE if crowded or stream else LONG
+    count = TILE if stream or is_crowded(rows, height) else LONG
     for first in range(0, width, TILE):
         n = min(TILE, width - first)
         for part in range((height + count - 1) // count):
@@ -953,10 +956,8 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     if stream:
         least, greatest = edges(target, columns, width)
-    # Rows a page apart share a few sets of the caches, where what was asked for pushes others out.
-    pitch = entry(rows, 1) - entry(rows, 0) if height > 1 else np.int64(1)
     racked = lined = False
-    crowded = pitch % CROWDED == 0
+    crowded = is_crowded(rows, height)
     if stream and crowded and bundled and steps[1] == itemsize:
         lined = itemsize >= DIRECT and least == greatest and least % itemsize == 0
         if width * itemsize <= NARROW:

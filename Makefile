@@ -32,6 +32,7 @@ bench: $(READY)  ## the benchmarks, on a machine with nothing else to do
 
 bench-kernels: $(READY)  ## the kernels beside np.copyto; the same
 	$(BIN)/python benchmarks/kernel_speed.py
+	$(BIN)/python benchmarks/random_arrays.py
 
 clean:  ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,8 +19,8 @@ The loop nest arrives in three int64 tables, made by :mod:`kernels.nest`:
     for tiles only: where each row of a rectangle starts in the source, then where each column
     starts in the target, in bytes. It comes as an address.
 
-The last ``inner`` rows of ``axes`` are the inner loops: 1 means runs, 2 means rectangles. Runs that
-are streamed take in the row before.
+The last ``inner`` rows of ``axes`` are the inner loops: 1 means runs, 2 means rectangles, and BOX a
+walk from element to element. Runs that are streamed take in the row before.
 
 A rectangle that is dense along its rows in the target is moved in three steps, so that memory sees
 whole cache lines on both sides and nothing else::
@@ -46,6 +46,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels.axes import LINE
+from kernels.box import BOX
 from kernels.nest import (
     BASES,
     CHUNK,
@@ -54,7 +56,6 @@ from kernels.nest import (
     FIRST,
     GROUP,
     LAST,
-    LINE,
     SKIP,
     SOURCE_STEP,
     SOURCE_STRIDE,
@@ -73,6 +74,17 @@ WIDTHS = {
     types.uint64: 8,
     types.complex128: 16,
     types.none: 0,
+}
+# Others say how wide two words are that make up an element; they overlap or touch.
+P2, P4, P8, P16 = np.int8(0), np.int16(0), np.int32(0), np.int64(0)
+P32, P64 = np.float32(0), np.float64(0)
+PAIRS = {
+    types.int8: 2,
+    types.int16: 4,
+    types.int32: 8,
+    types.int64: 16,
+    types.float32: 32,
+    types.float64: 64,
 }
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
@@ -218,9 +230,7 @@ def _copy_fixed(size):
     return copy
 
 
-copy_1, copy_4, copy_8, copy_16, copy_32, copy_line, copy_pair = map(
-    _copy_fixed, (1, 4, 8, 16, 32, LINE, 2 * LINE)
-)
+copy_1, copy_4, copy_8, copy_16, copy_32, copy_line = map(_copy_fixed, (1, 4, 8, 16, 32, LINE))
 
 
 def _stream(size):
@@ -363,27 +373,37 @@ def _columns(builder, width, source, table, row):
 
 
 @intrinsic
-def transpose_past(typingctx, element, target, columns, source, rows, row, part):
-    """The same straight to the target, past the caches: a whole line of each column.
+def transpose_to(typingctx, element, target, columns, source, rows, row, part, stream):
+    """The same straight to the target: a whole line of each column.
 
-    Columns are at `target` plus their entries in the table at `columns`, which are multiples of
-    LINE.
+    Columns are at `target` plus their entries in the table at `columns`; these are multiples of
+    LINE if it goes past the caches.
     """
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
-        _, target, places, source, table, row, part = args
+        _, target, places, source, table, row, part, stream = args
         if width >= DIRECT:
             size = ir.Constant(INDEX, _part(width))
             first = builder.mul(part, ir.Constant(INDEX, _part(width) // width))
             source = builder.add(source, builder.mul(part, size))
             places = _starts(builder, target, places, first, _part(width) // width)
             columns = _columns(builder, width, source, table, row)
-            for to, column in zip(places, columns, strict=True):
-                _store_past(builder, column, _pointer(builder, to, column.type))
+            stores = [
+                (column, _pointer(builder, to, column.type))
+                for to, column in zip(places, columns, strict=True)
+            ]
+            past = builder.icmp_signed("!=", stream, ir.Constant(INDEX, 0))
+            with builder.if_else(past) as (so, otherwise):
+                with so:
+                    for column, place in stores:
+                        _store_past(builder, column, place)
+                with otherwise:
+                    for column, place in stores:
+                        builder.store(column, place, align=1)
         return context.get_dummy_value()
 
-    return types.none(element, *[types.int64] * 6), codegen
+    return types.none(element, *[types.int64] * 7), codegen
 
 
 def _starts(builder, address, table, first, count):
@@ -450,14 +470,21 @@ def _interleaved(builder, values, lanes):
 @intrinsic
 def copy_fixed(typingctx, element, target, source, itemsize):
     """Copy one element between addresses that need no alignment."""
-    width = WIDTHS[element]
+    width = PAIRS.get(element) or WIDTHS[element]
 
     def codegen(context, builder, sig, args):
         _, to, start, size = args
         if width:
-            word = ir.VectorType(ir.IntType(64), 2) if width == 16 else ir.IntType(8 * width)
-            value = builder.load(_pointer(builder, start, word), align=1)
-            builder.store(value, _pointer(builder, to, word), align=1)
+            word = ir.IntType(8 * width)
+            if width > 8:
+                word = ir.VectorType(ir.IntType(64), width // 8)
+            places = [(to, start)]
+            if element in PAIRS:
+                second = builder.sub(size, ir.Constant(INDEX, width))
+                places.append((builder.add(to, second), builder.add(start, second)))
+            values = [builder.load(_pointer(builder, at, word), align=1) for _, at in places]
+            for (at, _), value in zip(places, values, strict=True):
+                builder.store(value, _pointer(builder, at, word), align=1)
         else:
             cgutils.raw_memcpy(
                 builder, _pointer(builder, to), _pointer(builder, start), size, 1, align=1
@@ -505,7 +532,10 @@ def copy_each(element, target, source, n, target_step, source_step, rows, itemsi
     apart()
     for i in range(n):
         start = source + (entry(rows, i) if rows else i * source_step)
-        copy_fixed(element, target + i * target_step, start, itemsize)
+        if element is None:
+            copy_short(target + i * target_step, start, itemsize)
+        else:
+            copy_fixed(element, target + i * target_step, start, itemsize)
 
 
 @kernel
@@ -527,14 +557,70 @@ def strided(target, source, n, target_step, source_step, rows, itemsize):
 
 
 @kernel
-def fill_elements(source, itemsize, rows, low, high, columns, step, room):
-    """The same for elements of any size, one by one."""
+def walk_each(element, target, source, itemsize, counts, to, by):
+    """Copy a box of three plain axes element by element: so many indices at such steps in bytes."""
     apart()
-    for i in range(low, high):
-        for m in range(columns):
-            start = source + entry(rows, i) + m * step
-            prefetch_near(start + 2 * TILE * step)  # of the columns after the next
-            copy_short(room[0] + m * WIDE_PITCH + (i - low) * itemsize, start, itemsize)
+    for p in range(counts[0]):
+        place, start = target + p * to[0], source + p * by[0]
+        for _ in range(counts[1]):
+            for i in range(counts[2]):
+                copy_fixed(element, place + i * to[2], start + i * by[2], itemsize)
+            place += to[1]
+            start += by[1]
+
+
+@kernel
+def walk_box(target, source, itemsize, counts, to, by):
+    """`walk_each` by the size of the element."""
+    within()
+    if itemsize == 8:
+        walk_each(U8, target, source, itemsize, counts, to, by)
+    elif itemsize == 4:
+        walk_each(U4, target, source, itemsize, counts, to, by)
+    elif itemsize == 2:
+        walk_each(U2, target, source, itemsize, counts, to, by)
+    elif itemsize == 1:
+        walk_each(U1, target, source, itemsize, counts, to, by)
+    elif itemsize == 16:
+        walk_each(U16, target, source, itemsize, counts, to, by)
+    elif itemsize == 3:
+        walk_each(P2, target, source, itemsize, counts, to, by)
+    elif itemsize < 8:
+        walk_each(P4, target, source, itemsize, counts, to, by)
+    elif itemsize <= 16:
+        walk_each(P8, target, source, itemsize, counts, to, by)
+    elif itemsize <= 32:
+        walk_each(P16, target, source, itemsize, counts, to, by)
+    elif itemsize <= 64:
+        walk_each(P32, target, source, itemsize, counts, to, by)
+    elif itemsize <= 128:
+        walk_each(P64, target, source, itemsize, counts, to, by)
+    else:
+        walk_each(ANY, target, source, itemsize, counts, to, by)
+
+
+@kernel
+def walk(target, source, itemsize, k, axes):
+    """Copy a box of four plain axes, of which `k` is the first, element by element.
+
+    So many indices of the last one at a time: the lines that these touch are still in the first
+    level's cache when the axes before come to their next index.
+    """
+    apart()
+    p, j, i = k + 1, k + 2, k + 3
+    to = cell(axes, p, TARGET_STRIDE), cell(axes, j, TARGET_STRIDE), cell(axes, i, TARGET_STRIDE)
+    by = cell(axes, p, SOURCE_STRIDE), cell(axes, j, SOURCE_STRIDE), cell(axes, i, SOURCE_STRIDE)
+    part = cell(axes, i, CHUNK)
+    for q in range(cell(axes, k, LAST)):
+        place = target + q * cell(axes, k, TARGET_STRIDE)
+        start = source + q * cell(axes, k, SOURCE_STRIDE)
+        left = cell(axes, i, LAST)
+        while left > 0:
+            counts = cell(axes, p, LAST), cell(axes, j, LAST), min(part, left)
+            walk_box(place, start, itemsize, counts, to, by)
+            place += part * to[2]
+            start += part * by[2]
+            left -= part
 
 
 @kernel
@@ -597,9 +683,9 @@ def fill_rack(source, rows, low, high, at, lines, limits, room):
 def take_bundles(element, stage, places, source, rows, low, high, itemsize, asking, at, limits):
     """Transpose a line of each of some rows, which is byte `at` of these, into the stage.
 
-    If `places` is not 0, straight past stage and caches to the columns that it is a table of, which
-    begin on a line of the target there; `stage` is the target then. If `asking`, what follows is
-    asked for.
+    If `places` is not 0, straight to the columns that it is a table of; `stage` is the target then.
+    If `asking`, what follows is asked for, and such columns, which begin on a line of the target
+    there, are streamed.
     """
     within()
     i = low
@@ -610,7 +696,8 @@ def take_bundles(element, stage, places, source, rows, low, high, itemsize, aski
                 prefetch(source + entry(rows, k) + further)
         for part in range(parts(element)):
             if places:
-                transpose_past(element, stage + i * itemsize, places, source, rows, i, part)
+                to = stage + i * itemsize
+                transpose_to(element, to, places, source, rows, i, part, asking)
             else:
                 transpose(element, stage + (i - low) * itemsize, source, rows, i, part)
         i += bundle(element)
@@ -669,8 +756,8 @@ def give(target, places, begin, itemsize, done, modes, source, rows, asked):
                     k += 2
                 stream_pair(to + at, begin + m * pitch + at, None)
         else:
-            for at in range(done, done + strip, 2 * LINE):
-                copy_pair(to + at, begin + m * pitch + at)
+            for at in range(done, done + strip, LINE):
+                copy_line(to + at, begin + m * pitch + at)
     while k < end:
         ask(source + entry(rows, k) + further, near)
         k += 1
@@ -698,7 +785,7 @@ def march_each(
     j = zero
     while j < width:
         at, places = j * itemsize, columns + 8 * j
-        start, table, asking = source + at, rows, np.int64(1)
+        start, table, asking = source + at, rows, stream
         if racked:
             n = at // LINE % lines
             if n == 0:
@@ -810,25 +897,6 @@ def patch(target, source, itemsize, rows, columns, height, width, steps, stream)
 
 
 @kernel
-def patch_thin(target, source, itemsize, rows, columns, height, width, steps):
-    """Copy a rectangle of a few rows in tiles, a few elements of a row at a time.
-
-    Where columns are at a constant distance in the target, steps[3] is that distance, otherwise 0.
-    """
-    apart()
-    for first in range(0, width, TILE):
-        n = min(TILE, width - first)
-        for i in range(height):
-            to, start = target + i * steps[0], source + entry(rows, i) + first * steps[1]
-            if steps[3]:
-                strided(to + first * steps[3], start, n, steps[3], steps[1], np.int64(0), itemsize)
-            else:
-                for j in range(n):
-                    place = to + entry(columns, first + j)
-                    copy_short(place, start + j * steps[1], itemsize)
-
-
-@kernel
 def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
 
@@ -838,11 +906,11 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     """
     apart()
     stage, shelf = room[0], room[1]
-    if not is_bundled(itemsize):
-        fill_elements(source, itemsize, rows, low, high, columns, step, room)
-    elif step != itemsize or (columns * itemsize <= 2 * LANE and not lines):
+    bundled = is_bundled(itemsize)
+    if not bundled or step != itemsize or (columns * itemsize <= 2 * LANE and not lines):
+        pitch = PITCH * itemsize if bundled else np.int64(WIDE_PITCH)
         for m in range(columns):
-            to, start = stage + m * PITCH * itemsize, source + m * step
+            to, start = stage + m * pitch, source + m * step
             strided(to, start, high - low, itemsize, np.int64(0), rows + 8 * low, itemsize)
     else:
         count, i = LINE // itemsize, low
@@ -958,7 +1026,9 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
         least, greatest = edges(target, columns, width)
     racked = lined = False
     crowded = is_crowded(rows, height)
-    if stream and crowded and bundled and steps[1] == itemsize:
+    if not stream:
+        lined = itemsize >= DIRECT
+    elif crowded and bundled and steps[1] == itemsize:
         lined = itemsize >= DIRECT and least == greatest and least % itemsize == 0
         if width * itemsize <= NARROW:
             lined = lined and greatest == 0 and height * itemsize <= NARROW
@@ -966,8 +1036,10 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     if bundled and width * itemsize <= NARROW:
         # As much as the rack or the stage holds, so that they are fewer.
         strip = np.int64(NARROW) if racked and itemsize > 1 else STRIP * itemsize
-    elif lined or (crowded and not racked):
+    elif (stream and lined) or (crowded and not racked):
         strip = np.int64(STRIP // 2)
+    if not stream:  # so that the last strip can begin earlier, with whole bundles
+        strip = min(strip, max(height * itemsize & -LINE, np.int64(LINE)))
     if bundled and steps[1] == itemsize:
         # Columns up to a line of the source, unless a rack takes all there is.
         if width > 2 * batch and not (racked and width * itemsize <= NARROW):
@@ -1023,7 +1095,7 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
                 heads,
                 size if last else 0,
                 racked,
-                lined and not heads and not last,
+                lined and not (stream and (heads or last)),
                 strip,
             )
             limits = skip * itemsize, low, bundles_end - low, height, more
@@ -1066,7 +1138,7 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
 
 @kernel
 def packed(target, source, itemsize, rows, height, width, steps, stream, room):
-    """Copy a rectangle whose columns lie side by side in the target.
+    """Copy a rectangle of narrow elements whose columns lie side by side in the target.
 
     Short columns end within lines, which can't be streamed in parts: so columns are put together
     first, and what does not fill a line yet stays for the next ones. Arguments as of `staged`.
@@ -1074,9 +1146,7 @@ def packed(target, source, itemsize, rows, height, width, steps, stream, room):
     apart()
     stage, pack, size, zero = room[0], room[3], height * itemsize, np.int64(0)
     lines = pack == 0  # never; of the type that `staged` compiles `fill` for
-    batch, pitch = TILE, np.int64(WIDE_PITCH)
-    if is_bundled(itemsize):
-        batch, pitch = LINE // itemsize, PITCH * itemsize
+    batch, pitch = LINE // itemsize, PITCH * itemsize
     begin = end = target & (LINE - 1)  # of what lies in the pack; it begins with a whole line
     line = target - begin
     for k in range((width + batch - 1) // batch):  # a step that may be 0 would have to be reported
@@ -1137,7 +1207,8 @@ def runs(target, source, itemsize, stream, k, axes, base):
             to += skip * steps[0]
             n -= skip
         if dense:
-            put(to, start, n * itemsize, stream)
+            # Past the caches only lines of which little is written otherwise.
+            put(to, start, n * itemsize, stream if n * itemsize >= STRIP else np.int64(0))
         else:
             strided(to, start, n, steps[0], steps[1], np.int64(0), itemsize)
 
@@ -1178,15 +1249,6 @@ def bars(target, source, itemsize, k, axes, base):
 
 
 @kernel
-def by_columns(target, source, itemsize, columns, height, width, steps):
-    """Copy a rectangle of a few columns, one after the other; arguments as of `staged`."""
-    apart()
-    for j in range(width):
-        place, start = target + entry(columns, j), source + j * steps[1]
-        strided(place, start, height, itemsize, steps[2], np.int64(0), itemsize)
-
-
-@kernel
 def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
     """The inner loops over axes `k` and `k` + 1: each pair of pieces is cut into rectangles.
 
@@ -1206,6 +1268,7 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
         others[0] if groups[1] == 1 else 0,
     )
     dense = steps[0] == itemsize and itemsize <= LINE
+    narrow = dense and is_bundled(itemsize) and itemsize < DIRECT
     for q in range(cell(axes, k, COUNT)):
         row_start, row_to, n = piece(axes, base, k, q)
         for p in range(cell(axes, m, COUNT)):
@@ -1217,16 +1280,12 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
                 first = start + i * strides[1] + j * others[1]
                 height, width = min(down, n - i) * groups[0], min(across, c - j) * groups[1]
                 size = height * itemsize
-                beside = dense and steps[3] == size and steps[1] == itemsize and size <= PITCH
+                beside = narrow and steps[3] == size and steps[1] == itemsize and size <= PITCH
                 thin = not dense or size < LINE
-                if beside and (height >= TILE and is_bundled(itemsize) if thin else stream):
+                if beside and (height >= TILE if thin else stream):
                     packed(place, first, itemsize, offsets, height, width, steps, stream, room)
-                elif thin and height < TILE:
-                    patch_thin(place, first, itemsize, offsets, columns, height, width, steps)
                 elif thin:
                     patch(place, first, itemsize, offsets, columns, height, width, steps, stream)
-                elif not stream and width * itemsize <= LANE and steps[2]:
-                    by_columns(place, first, itemsize, columns, height, width, steps)
                 else:
                     past = stream if size >= STRIP else 0
                     staged(
@@ -1284,6 +1343,8 @@ def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, 
                 assign(now + 40, i, 0)
         elif barred:
             bars(target_at, source_at, itemsize, outer, axes, base)
+        elif inner == BOX:
+            walk(target_at, source_at, itemsize, outer, axes)
         elif inner == 1:
             runs(target_at, source_at, itemsize, stream, outer, axes, base)
         else:

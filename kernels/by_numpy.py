@@ -1,7 +1,7 @@
 """What NumPy copies no slower than a kernel does, with what its call costs: left to NumPy.
 
-That is what is small, and what stays in the caches if both sides are walked along one axis. Calls
-of Python are what such a copy costs, so each function does all it has to do itself.
+That is what is small, and what stays in the caches if both sides lie alike. Calls of Python are
+what such a copy costs, so each function does all it has to do itself.
 """
 
 from __future__ import annotations
@@ -13,21 +13,30 @@ from typing import Any, Literal
 import numpy as np
 from numpy import ndarray
 
+from kernels.axes import LINE, WIDEST
 from kernels.checks import Array, bounds_cross, distance
 
-SMALL_SIZE = 16384  # elements: up to here NumPy's strided copy is as fast as a kernel
-KERNEL_BYTES = 16 << 20  # from here on kernels are faster where both sides lie alike, too
+SMALL_BYTES = 16384  # up to here a kernel's call costs more than it saves
+# From here on kernels are faster where both sides lie alike, too; for runs with gaps from half.
+KERNEL_BYTES = 10 << 20
 # Between these sizes the C library's copy has the processor copy (rep movsb), and these need up to
 # fifteen times as long if the target lies 1 to 31 bytes after the source, modulo 4096: 64 KiB take
-# 30 us. Malloc puts whole pages 16 bytes after each other.
-SLOW_PROCESSORS, SLOW_FROM, SLOW_TO = ("znver3", "znver4"), 1 << 15, 1 << 19
-# What is neither small nor large, nor walked along one axis: ns for each element and each row by
-# NumPy, and by a kernel for the call and each element by its width. They count against each other
-# only, so the processor's speed hardly matters. So many elements stay in the caches.
-NUMPY_COST, NUMPY_ROW, CACHED_SIZE = 0.57, 9, 100_000
-KERNEL_CALL, KERNEL_COST = 13e3, {1: 0.17, 2: 0.25, 4: 0.4, 8: 0.8, 16: 1.1}
-# The first level's cache: lines, and how many of them may lie whole pages apart.
-LINES, WAYS, PAGE = 512, 8, 4096
+# 30 us. Malloc puts whole pages 16 bytes after each other. (Zen 4 is slow up to 15 only, so with
+# odd views, and is not looked at: to tell the distance takes everybody a microsecond.)
+SLOW_PROCESSORS, SLOW_FROM, SLOW_TO = ("znver3",), 1 << 15, 1 << 19
+# What is neither small nor large, in ns: NumPy takes so much for each row and for each element, by
+# whether it has loads and stores of that width; a kernel for the call and for each element, by its
+# width in rectangles, and otherwise walked. They count against each other only, so the processor's
+# speed hardly matters. Fitted to 12,000 random shapes.
+NUMPY_ROW, NUMPY_COST, NUMPY_ODD_COST = 8, 0.38, 2.6
+KERNEL_CALL, RUN_COST, WALK_COST, WALK_WIDE_COST = 4500, 1.2, 0.5, 0.8
+SHORT_ROW, WALK_ROW = 12, 2  # elements, and what rows up to this cost beyond them
+# Rectangles: rows, and columns with their cost.
+LEAST_ROWS, RECTANGLES = 20, {1: (64, 0.2), 2: (32, 0.25), 4: (32, 0.3), 8: (32, 0.36)}
+WIDTHS = (1, 2, 4, 8, 16)
+# The first level's cache: lines, and how many of them may lie whole pages apart. So many elements
+# stay in the caches.
+LINES, WAYS, PAGE, CACHED_SIZE = 512, 8, 4096, 200_000
 # Of `flags.num`, one number instead of an attribute for each: contiguous in either order, and what
 # a target must be if it may lie anyhow, or in this order.
 CONTIGUOUS, ANYHOW, LYING = 0x003, 0x400, {"C": 0x401, "F": 0x402}
@@ -51,7 +60,8 @@ def copied(
     needed : int
         Flags that the target must have.
     dtype : dtype, optional
-        What the target must be of, if not of the source's dtype: real numbers are cast.
+        What the target must be of, if not of the source's dtype: real numbers are cast, and who
+        asks knows that NumPy does it no slower.
 
     Returns
     -------
@@ -80,8 +90,7 @@ def copied(
     if bounds_cross(target, source):
         return False
     nbytes = source.nbytes
-    # An element has a byte at least.
-    if nbytes > SMALL_SIZE and not _is_numpys(target, source, nbytes):
+    if dtype is None and nbytes > SMALL_BYTES and not _is_numpys(target, source, nbytes):
         return None
     if exact:
         target[...] = source  # 0.3 us less than copyto
@@ -92,41 +101,72 @@ def copied(
 
 def _is_numpys(target: Array, source: Array, nbytes: int) -> bool:
     """Whether NumPy is no slower where that is a question."""
-    small = target.size <= SMALL_SIZE
-    if small and nbytes < SLOW_FROM:
-        return True
     strides, steps = target.strides, source.strides
-    if strides == steps:
-        if SLOW_FROM <= nbytes < SLOW_TO:
-            return not (0 < distance(target, source) & 4095 < 32 and _is_slow_processor())
-        return small or nbytes < KERNEL_BYTES
-    return small or (
-        nbytes < KERNEL_BYTES and _walks_well(target.shape, strides, steps, source.itemsize)
-    )
+    if strides == steps and nbytes < KERNEL_BYTES:
+        if SLOW_FROM <= nbytes < SLOW_TO and _is_slow_processor():
+            return not 0 < distance(target, source) & 4095 < 32
+        if target.flags.num & CONTIGUOUS:
+            return True
+    return nbytes < KERNEL_BYTES and is_cheap(target.shape, strides, steps, source.itemsize)
 
 
 @lru_cache(maxsize=1024)
-def _walks_well(
+def is_cheap(
     shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], itemsize: int
 ) -> bool:
-    """Whether NumPy, which walks along the target, is no slower than a kernel.
+    """Whether NumPy, which walks along the target, copies less than KERNEL_BYTES no slower.
 
-    It is where both sides are walked along one axis. Else NumPy takes so much for each element, and
-    again for each row, if the first level's cache has room for the lines that a row touches in the
-    source; a kernel takes so much for the call, and for each element by its width.
+    >>> is_cheap((9, 999), (7992, 8), (9000, 8), 8), is_cheap((9, 999), (8, 72), (7992, 8), 3)
+    (True, False)
     """
-    row = _fastest(shape, strides)
-    if row == _fastest(shape, steps):
+    axes = _merged(shape, strides, steps)
+    if not axes:
         return True
-    size, length = prod(shape), shape[row]
-    sets = min(LINES // WAYS, PAGE // gcd(steps[row], PAGE))
-    if size > CACHED_SIZE or itemsize not in KERNEL_COST or length > sets * WAYS:
+    size = prod(shape)
+    to, start, length = axes[0]
+    column = min(axes, key=lambda axis: abs(axis[1]) or PAGE)
+    numpy = size / length * NUMPY_ROW
+    if to == start == itemsize:
+        run = length * itemsize
+        if len(axes) == 1 or run > WIDEST:
+            return len(axes) == 1 or size * itemsize < KERNEL_BYTES / 2
+        return numpy + size * itemsize * 0.03 <= KERNEL_CALL + size / length * RUN_COST
+    width = itemsize in WIDTHS
+    numpy += size * (NUMPY_COST if width else NUMPY_ODD_COST)
+    cost = WALK_COST if itemsize < 16 else WALK_WIDE_COST
+    if to == abs(column[1]) == itemsize and length >= LEAST_ROWS and itemsize in RECTANGLES:
+        if length > WAYS * min(LINES // WAYS, PAGE // gcd(start, PAGE)):
+            return False
+        least, cost_there = RECTANGLES[itemsize]
+        cost = cost_there if column[2] >= least else cost
+    if width and column is axes[0]:
+        if size * max(to, abs(start)) >= KERNEL_BYTES:
+            return False
+    elif width and size > CACHED_SIZE and abs(start) >= LINE:
         return False
-    return size * (NUMPY_COST + NUMPY_ROW / length) <= KERNEL_CALL + size * KERNEL_COST[itemsize]
+    if length < SHORT_ROW:
+        cost += WALK_ROW / length
+    return numpy <= KERNEL_CALL + size * cost
 
 
-def _fastest(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    return min(range(len(shape)), key=lambda k: (shape[k] == 1, abs(strides[k])))
+def _merged(
+    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...]
+) -> list[tuple[int, int, int]]:
+    """The axes, neighbours merged, as strides in target and source and size, the fastest first."""
+    axes: list[tuple[int, int, int]] = []
+    walked = [
+        (to, step, n) if to >= 0 else (-to, -step, n)
+        for to, step, n in zip(strides, steps, shape, strict=True)
+        if n != 1
+    ]
+    for to, step, n in sorted(walked):
+        if axes:
+            faster_to, faster_step, size = axes[-1]
+            if to == size * faster_to and step == size * faster_step:
+                axes[-1] = faster_to, faster_step, size * n
+                continue
+        axes.append((to, step, n))
+    return axes
 
 
 @cache
@@ -136,29 +176,42 @@ def _is_slow_processor() -> bool:
     return processor().name in SLOW_PROCESSORS
 
 
-def copy_if_small(array: Array, order: Literal["C", "F"]) -> Array | None:
+def copy_if_cheap(array: Array, order: Literal["C", "F"]) -> Array | None:
     """A copy in this order, if NumPy makes it no slower than a kernel; otherwise None."""
     dtype, nbytes = array.dtype, array.nbytes
     if dtype.num not in PLAIN and (dtype.names is not None or dtype.hasobject):
         return None
-    if nbytes <= SMALL_SIZE:
+    if nbytes <= SMALL_BYTES:
         return array.copy(order)
-    if SLOW_FROM <= nbytes < SLOW_TO and not nbytes & 4095 and array.flags[order]:
+    if array.flags[order]:
+        if nbytes >= KERNEL_BYTES:
+            return None
+        if not SLOW_FROM <= nbytes < SLOW_TO or nbytes & 4095 or not _is_slow_processor():
+            return array.copy(order)
         result = np.empty(array.shape, dtype, order)
-        if 0 < distance(result, array) & 4095 < 32 and _is_slow_processor():
+        if 0 < distance(result, array) & 4095 < 32:
             # While this one is there, another one lies elsewhere.
             result = np.empty(array.shape, dtype, order)
         result[...] = array
         return result
-    if array.size <= SMALL_SIZE or (nbytes < KERNEL_BYTES and is_along(array, order)):
-        return array.copy(order)
+    if nbytes < KERNEL_BYTES:
+        strides = dense_strides(array.shape, dtype.itemsize, order)
+        if is_cheap(array.shape, strides, array.strides, dtype.itemsize):
+            return array.copy(order)
     return None
 
 
-def is_along(array: Array, order: Literal["C", "F"]) -> bool:
-    """Whether the axis that is the fastest one in this order is so in the array."""
-    strides = array.strides
-    if not strides:
-        return True
-    fastest = -1 if order == "C" else 0
-    return array.shape[fastest] > 1 and abs(strides[fastest]) == min(map(abs, strides))
+@lru_cache(maxsize=1024)
+def dense_strides(
+    shape: tuple[int, ...], itemsize: int, order: Literal["C", "F"]
+) -> tuple[int, ...]:
+    """The strides, in bytes, of a contiguous array in this order.
+
+    >>> dense_strides((2, 3, 4), 8, "C"), dense_strides((2, 3, 4), 8, "F")
+    ((96, 32, 8), (8, 16, 48))
+    """
+    strides, step = [], itemsize
+    for n in reversed(shape) if order == "C" else shape:
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides) if order == "C" else strides)

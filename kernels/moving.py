@@ -29,7 +29,7 @@ from kernels.pieces import Pieces
 from kernels.threads import Task, check_threads, run_all, usable_cpus
 
 STREAM_BYTES = 4 << 20  # from here on the target is written past the caches
-PARALLEL_BYTES = 4 << 20  # below this, handing work to a thread costs more than it saves
+PARALLEL_BYTES = 8 << 20  # below this, handing work to a thread costs more than it saves
 
 
 def move(
@@ -52,7 +52,7 @@ def move(
         One per axis.
     threads : int, optional
         Parts into which the work is cut, which as many threads share as are free. By default 1 for
-        less than 4 MiB, otherwise the number of CPUs that this process may use.
+        less than 8 MiB, otherwise the number of CPUs that this process may use.
     stream : bool, optional
         Whether to write past the caches: for what is not read soon, as some of a large target. By
         default from 4 MiB on.
@@ -203,9 +203,10 @@ def _loops(
     source_strides: tuple[int, ...],
     target_strides: tuple[int, ...],
     itemsize: int,
+    stream: bool,
 ) -> Loops:
     """Programs move the same shapes again and again. Pieces are told apart by identity."""
-    loops = nest(pieces, source_strides, target_strides, itemsize)
+    loops = nest(pieces, source_strides, target_strides, itemsize, stream)
     axes, base, offsets = (address(table) for table in (loops.axes, loops.base, loops.offsets))
     tables = (loops.inner, len(loops.axes), axes, loops.base.shape[1], base, offsets)
     return Loops(loops.target_offset, loops.source_offset, loops.itemsize, tables, loops)
@@ -213,7 +214,9 @@ def _loops(
 
 def move_serially(target: Array, source: Array, pieces: tuple[Pieces, ...], stream: bool) -> None:
     """The move, with checked arguments and in this thread; past the caches if `stream`."""
-    to, start, itemsize, tables, _ = _loops(pieces, source.strides, target.strides, target.itemsize)
+    to, start, itemsize, tables, _ = _loops(
+        pieces, source.strides, target.strides, target.itemsize, stream
+    )
     kernel("move")(address(target) + to, address(source) + start, itemsize, stream, *tables)
 
 

@@ -28,7 +28,8 @@ except ImportError:  # a platform without advisory locks
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = "maestro-kernels.lock"
-SOURCES = ("_compiled.py", "nest.py", "machine_code.py")  # what the compiled code is made from
+# What the compiled code is made from.
+SOURCES = ("_compiled.py", "axes.py", "box.py", "nest.py", "machine_code.py")
 PATIENCE = 300.0  # seconds to wait for another compilation: it may be slow, or have been stopped
 
 

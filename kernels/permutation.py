@@ -8,7 +8,7 @@ from operator import index
 import numpy as np
 import numpy.typing as npt
 
-from kernels.by_numpy import copied, copy_if_small
+from kernels.by_numpy import copied, copy_if_cheap
 from kernels.checks import Array, check_dtype, check_writeable
 from kernels.moving import move_by_kernel, move_whole
 
@@ -61,7 +61,7 @@ def permute(
     except (TypeError, ValueError):
         view = source.transpose(normal_axes(axes, source.ndim))  # says what is wrong
     if out is None:
-        small = copy_if_small(view, "C") if threads is None else None
+        small = copy_if_cheap(view, "C") if threads is None else None
         if small is not None:
             return small
         check_dtype(view.dtype, "src")

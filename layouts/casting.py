@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from kernels import Pieces
-from kernels.by_numpy import LYING, PLAIN, copied, is_along
+from kernels.by_numpy import LYING, PLAIN, copied
 from kernels.checks import MAX_OVERLAP_WORK
 from kernels.moving import STREAM_BYTES, move_serially
 from kernels.threads import check_threads, run_all, usable_cpus
@@ -117,7 +117,7 @@ def cast_if_small(
     wanted = np.dtype(dtype)
     size = array.size
     if size > SMALL_ELEMENTS and not (
-        size * max(wanted.itemsize, array.itemsize) < ALONG_BYTES and is_along(array, order)
+        size * max(wanted.itemsize, array.itemsize) < ALONG_BYTES and _is_along(array, order)
     ):
         return None
     if out is not None:
@@ -126,6 +126,15 @@ def cast_if_small(
     if wanted.num not in PLAIN and (wanted.hasobject or wanted.subdtype is not None):
         return None
     return None if array.dtype.hasobject else array.astype(wanted, order, casting, False)
+
+
+def _is_along(array: NDArray[Any], order: Literal["C", "F"]) -> bool:
+    """Whether the axis that is the fastest one in this order is so in the array."""
+    strides = array.strides
+    if not strides:
+        return True
+    fastest = -1 if order == "C" else 0
+    return array.shape[fastest] > 1 and abs(strides[fastest]) == min(map(abs, strides))
 
 
 def _copy(target: NDArray[Any], source: NDArray[Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kernels import Pieces
-from kernels.by_numpy import LYING, copied, copy_if_small
+from kernels.by_numpy import LYING, copied, copy_if_cheap
 from kernels.checks import check_dtype, check_writeable
 from kernels.moving import move_by_kernel, move_whole
 from kernels.threads import check_threads
@@ -127,7 +127,7 @@ def convert(
                 if done is not False:
                     return out
             else:
-                made = copy_if_small(array, order)  # type: ignore[arg-type]
+                made = copy_if_cheap(array, order)  # type: ignore[arg-type]
                 if made is not None:
                     return made
         elif not isinstance(order, Tiled):
@@ -181,7 +181,7 @@ def _if_small(
     laid, axes, places = _laid(array, order)
     if out is None:
         if dtype is None:
-            made = copy_if_small(laid, "C")
+            made = copy_if_cheap(laid, "C")
         else:
             made = cast_if_small(laid, "C", dtype, casting)
         return None if made is None else made.transpose(places)

@@ -52,3 +52,9 @@ def test_one_row_of_the_kernels_is_enough(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "pieces of 64x64" in done.stdout
     assert "small arrays" not in done.stdout.partition("versions")[2]
+
+
+def test_random_arrays_of_any_kind_are_measured(tmp_path):
+    done = run("random_arrays.py", "--cases", "60", "--most", "1e4", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split()[:2] == ["all", "60"]

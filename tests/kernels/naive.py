@@ -12,12 +12,12 @@ from unittest.mock import patch
 import hypothesis.strategies as st
 import numpy as np
 
-from kernels import Pieces, by_numpy, moving
+from kernels import Pieces, by_numpy, moving, nest
 
 POISON = 0xA5
 GUARD = 64  # bytes before and after every target
 
-DTYPES = [np.dtype(f"V{size}") for size in range(1, 18)] + [
+DTYPES = [np.dtype(f"V{size}") for size in (*range(1, 18), 40, 100, 130)] + [
     np.dtype(name)
     for name in ("u1", "<i2", ">i2", ">f8", "f4", "f8", "c8", "c16", "S5", "U3", "M8[s]")
 ]
@@ -29,13 +29,24 @@ DTYPES += [
 
 
 @contextmanager
-def by_the_kernel(stream: bool) -> Iterator[None]:
-    """Leave nothing small to NumPy; write past the caches, or not, whatever the size."""
+def by_the_kernel(stream: bool, walked: bool | None = None) -> Iterator[None]:
+    """Leave nothing small to NumPy; write past the caches, or not, whatever the size.
+
+    If `walked` is False, rectangles are moved as such even if it is faster to walk them.
+    """
+    choice = nest.is_walked if walked is None else lambda *_: walked
+    moving._loops.cache_clear()
     with (
-        patch.multiple(by_numpy, SMALL_SIZE=-1, KERNEL_BYTES=-1),
+        patch.multiple(by_numpy, SMALL_BYTES=-1, KERNEL_BYTES=-1),
         patch.object(moving, "STREAM_BYTES", 0 if stream else 1 << 60),
+        patch.object(nest, "is_walked", choice),
     ):
         yield
+    moving._loops.cache_clear()
+
+
+#: Arguments of `by_the_kernel`.
+ways = st.tuples(st.booleans(), st.sampled_from([None, False]))
 
 
 def positions(pieces: Pieces) -> tuple[list[int], list[int]]:

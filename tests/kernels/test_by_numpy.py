@@ -29,18 +29,19 @@ def test_permute_ends_as_it_does_on_the_long_way(pair, data):
 @pytest.mark.parametrize(
     ("shape", "dtype", "axes", "by_numpy_too"),
     [
-        ((300, 300), "f8", (0, 1), True),  # along one axis
-        ((300, 20, 200), "f8", (1, 0, 2), True),
-        ((257, 257), "f8", (1, 0), True),  # rows whose lines the cache has room for
-        ((256, 320), "f8", (1, 0), False),  # and such that lie in few of its sets
+        ((300, 300), "f8", (0, 1), True),  # one run
+        ((300, 20, 200), "f8", (1, 0, 2), False),  # runs, but more than caches hold
+        ((30, 20, 200), "f8", (1, 0, 2), True),
+        ((900, 20, 4), "f8", (1, 0, 2), False),  # short runs
+        ((90, 90), "f8", (1, 0), True),  # not much
+        ((130, 128), "f8", (1, 0), False),  # rows whose lines lie in few of the cache's sets
         ((257, 257), "u1", (1, 0), False),  # narrow elements go by vectors
         ((7, 7, 7, 7, 9), "f8", (4, 3, 2, 1, 0), False),  # short rows
-        ((500, 501), "f8", (1, 0), False),  # more than caches hold
-        ((140, 140), "V3", (1, 0), False),
+        ((140, 140), "V3", (1, 0), False),  # for what NumPy has no instructions
     ],
 )
 def test_who_moves_what_is_neither_small_nor_large(shape, dtype, axes, by_numpy_too):
     source = np.zeros(shape, dtype).transpose(axes)
     target = np.zeros(source.shape, dtype)
-    assert target.size > by_numpy.SMALL_SIZE
+    assert target.nbytes > by_numpy.SMALL_BYTES
     assert by_numpy.copied(target, source) is (by_numpy_too or None)

@@ -18,7 +18,7 @@ ROOT = Path(kernels.__file__).parent.parent
 
 MOVE = """
 import numpy as np, kernels
-kernels.by_numpy.SMALL_SIZE = kernels.by_numpy.KERNEL_BYTES = -1  # nothing is left to NumPy
+kernels.by_numpy.SMALL_BYTES = kernels.by_numpy.KERNEL_BYTES = -1  # nothing is left to NumPy
 a = np.arange({n}, dtype="{dtype}").reshape(20, -1)
 assert kernels.permute(a, (1, 0)).tobytes() == a.T.tobytes()
 """
@@ -80,7 +80,7 @@ def load(move_code, tmp_path, monkeypatch):
     def load_again():
         times.clear()
         monkeypatch.setattr(loading, "_loaded", {})
-        for limit in ("SMALL_SIZE", "KERNEL_BYTES"):  # nothing is left to NumPy
+        for limit in ("SMALL_BYTES", "KERNEL_BYTES"):  # nothing is left to NumPy
             monkeypatch.setattr(kernels.by_numpy, limit, -1)
         a = np.arange(600.0).reshape(20, -1)
         assert kernels.permute(a, (1, 0)).tobytes() == a.T.tobytes()

@@ -18,6 +18,7 @@ from tests.kernels.naive import (
     memories,
     naive_move,
     products,
+    ways,
 )
 
 
@@ -34,7 +35,7 @@ def test_a_move_writes_the_product_and_nothing_else(pieces, dtype, data):
     before = source.buffer.copy()
     expected = naive_move(target.array, source.array, pieces)
 
-    with by_the_kernel(data.draw(st.booleans())):
+    with by_the_kernel(*data.draw(ways)):
         move(target.array, source.array, pieces, data.draw(st.sampled_from([None, 1, 2, 5])))
 
     np.testing.assert_array_equal(elements(target.array), expected)
@@ -251,7 +252,7 @@ def test_rectangles_of_many_strips_and_ragged_edges(data, dtype):
     view = source.array.transpose(axes)
     target = data.draw(memories(view.shape, dtype))
     whole = [Pieces.whole(n) for n in view.shape]
-    with by_the_kernel(data.draw(st.booleans())):
+    with by_the_kernel(*data.draw(ways)):
         move(target.array, view, whole, data.draw(st.sampled_from([1, 2])))
     np.testing.assert_array_equal(elements(target.array), elements(view))
     target.poison_array()
@@ -294,6 +295,6 @@ def test_copies_at_any_distance_of_what_processors_copy_slowly(shift, monkeypatc
     source[:] = np.random.default_rng(shift).integers(0, 256, source.size)
     moving.move_whole(target, source)
     np.testing.assert_array_equal(target, source)
-    np.testing.assert_array_equal(by_numpy.copy_if_small(source, "C"), source)
+    np.testing.assert_array_equal(by_numpy.copy_if_cheap(source, "C"), source)
     assert not memory[65536 : 65536 + shift].any()
     assert not memory[2 * 65536 + shift :].any()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from kernels import permute
-from tests.kernels.naive import DTYPES, by_the_kernel, elements, memories
+from tests.kernels.naive import DTYPES, by_the_kernel, elements, memories, ways
 
 
 @settings(max_examples=100)
@@ -40,19 +40,19 @@ def test_a_permutation_is_numpys(data, dtype):
     axes = data.draw(st.permutations(range(len(shape))))
     signed = [axis - len(shape) * data.draw(st.booleans()) for axis in axes]
     expected = source.array.transpose(axes)
-    with by_the_kernel(data.draw(st.booleans())):
+    with by_the_kernel(*data.draw(ways)):
         result = permute(source.array, signed)
     assert result.flags.c_contiguous
     assert result.dtype == dtype
     assert result.shape == expected.shape
     np.testing.assert_array_equal(elements(result), elements(expected))
     out = data.draw(memories(expected.shape, dtype))
-    with by_the_kernel(data.draw(st.booleans())):
+    with by_the_kernel(*data.draw(ways)):
         assert permute(source.array, axes, out=out.array) is out.array
     np.testing.assert_array_equal(elements(out.array), elements(expected))
 
 
-def moved_between_guards(dtype, rows, width, unit, start, shift, stream=True):
+def moved_between_guards(dtype, rows, width, unit, start, shift, way=(True, False)):
     """Whether rows of so many bytes, at multiples of `unit`, become columns, and nothing else."""
     itemsize = np.dtype(dtype).itemsize
     columns = -(-width // itemsize)
@@ -65,7 +65,7 @@ def moved_between_guards(dtype, rows, width, unit, start, shift, stream=True):
     target = np.ndarray((columns, rows), dtype, around.data, begin, (lead, itemsize))
     untouched = np.ones(around.size, bool)
     np.ndarray((columns, rows * itemsize), bool, untouched.data, begin, (lead, 1))[...] = False
-    with by_the_kernel(stream):
+    with by_the_kernel(*way):
         permute(source, (1, 0), out=target)
     return target.tobytes() == source.T.tobytes() and (around[untouched] == 7).all()
 
@@ -78,11 +78,11 @@ def moved_between_guards(dtype, rows, width, unit, start, shift, stream=True):
     st.sampled_from([2048, 64, 1]),
     st.integers(0, 127),
     st.integers(0, 3),
-    st.booleans(),
+    ways,
 )
-def test_rows_of_any_number_length_and_distance(dtype, rows, width, unit, start, shift, stream):
+def test_rows_of_any_number_length_and_distance(dtype, rows, width, unit, start, shift, way):
     """Those of more than a block are cut into blocks; a few are put together first."""
-    assert moved_between_guards(dtype, rows, width, unit, start, shift, stream)
+    assert moved_between_guards(dtype, rows, width, unit, start, shift, way)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8", "c16"])
@@ -103,7 +103,7 @@ def test_columns_of_less_than_a_line(dtype, stream):
         for columns in (1, 2, 3, 5, 64, 67):
             for start in (0, 30, 90):
                 width = columns * itemsize
-                assert moved_between_guards(dtype, rows, width, 64, start, 0, stream)
+                assert moved_between_guards(dtype, rows, width, 64, start, 0, (stream, False))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, None])

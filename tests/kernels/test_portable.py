@@ -17,7 +17,7 @@ ROOT = Path(kernels.__file__).parent.parent
 
 RIGHT = """
 import numpy as np, kernels
-kernels.by_numpy.SMALL_SIZE = kernels.by_numpy.KERNEL_BYTES = -1  # nothing is left to NumPy
+kernels.by_numpy.SMALL_BYTES = kernels.by_numpy.KERNEL_BYTES = -1  # nothing is left to NumPy
 from kernels import machine_code
 assert machine_code.processor()[1:] == ({name!r}, {features!r}), machine_code.processor()
 random = np.random.default_rng(0)

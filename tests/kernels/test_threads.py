@@ -201,7 +201,7 @@ def test_there_is_at_least_one_cpu(monkeypatch):
 MANY = """
 import threading
 import numba, numpy as np, kernels
-kernels.by_numpy.SMALL_SIZE = kernels.by_numpy.KERNEL_BYTES = -1  # nothing is left to NumPy
+kernels.by_numpy.SMALL_BYTES = kernels.by_numpy.KERNEL_BYTES = -1  # nothing is left to NumPy
 kernels.warmup()
 source = np.random.default_rng(0).random((64, 64, 64))
 expected = source.transpose(2, 0, 1).tobytes()

@@ -59,16 +59,16 @@ def nest(
 ) -> Nest:
     """The loop nest for a product of pieces that is not empty; strides and sizes in bytes.
 
-    >>> p = [Pieces.whole(40), Pieces.whole(30)]
-    >>> n = nest(p, (240, 8), (8, 320), 8)  # a transposition: two inner loops, so rectangles
+    >>> p = [Pieces.whole(40), Pieces.whole(60)]
+    >>> n = nest(p, (480, 8), (8, 320), 8)  # a transposition: two inner loops, so rectangles
     >>> n.inner, n.itemsize
     (2, 8)
-    >>> n = nest(p, (240, 8), (16, 640), 8)  # to every second element: a box of four
+    >>> n = nest(p, (480, 8), (16, 640), 8)  # to every second element: a box of four
     >>> n.inner
     4
-    >>> n = nest(p, (240, 8), (240, 8), 8)  # a plain copy: one run of 1,200 elements
+    >>> n = nest(p, (480, 8), (480, 8), 8)  # a plain copy: one run of 2,400 elements
     >>> n.inner, n.axes[-1, LAST].item()
-    (1, 1200)
+    (1, 2400)
     """
     axes: list[Axis] = []
     source_offset = target_offset = 0

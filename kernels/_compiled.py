@@ -1138,7 +1138,7 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
 
 @kernel
 def packed(target, source, itemsize, rows, height, width, steps, stream, room):
-    """Copy a rectangle of narrow elements whose columns lie side by side in the target.
+    """Copy a rectangle whose columns lie side by side in the target.
 
     Short columns end within lines, which can't be streamed in parts: so columns are put together
     first, and what does not fill a line yet stays for the next ones. Arguments as of `staged`.
@@ -1268,7 +1268,7 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
         others[0] if groups[1] == 1 else 0,
     )
     dense = steps[0] == itemsize and itemsize <= LINE
-    narrow = dense and is_bundled(itemsize) and itemsize < DIRECT
+    packs = dense and is_bundled(itemsize) and itemsize < LANE and steps[1] == itemsize
     for q in range(cell(axes, k, COUNT)):
         row_start, row_to, n = piece(axes, base, k, q)
         for p in range(cell(axes, m, COUNT)):
@@ -1280,9 +1280,10 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
                 first = start + i * strides[1] + j * others[1]
                 height, width = min(down, n - i) * groups[0], min(across, c - j) * groups[1]
                 size = height * itemsize
-                beside = narrow and steps[3] == size and steps[1] == itemsize and size <= PITCH
+                beside = packs and steps[3] == size and size <= PITCH
                 thin = not dense or size < LINE
-                if beside and (height >= TILE if thin else stream):
+                enough = stream != 0 and (itemsize < DIRECT or size >= 2 * LINE)
+                if beside and (height >= TILE if thin else enough):
                     packed(place, first, itemsize, offsets, height, width, steps, stream, room)
                 elif thin:
                     patch(place, first, itemsize, offsets, columns, height, width, steps, stream)

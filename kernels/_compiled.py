@@ -77,7 +77,7 @@ WIDTHS = {
 }
 # Others say how wide two words are that make up an element; they overlap or touch.
 P2, P4, P8, P16 = np.int8(0), np.int16(0), np.int32(0), np.int64(0)
-P32, P64 = np.float32(0), np.float64(0)
+P32, P64, P128 = np.float32(0), np.float64(0), np.complex64(0)
 PAIRS = {
     types.int8: 2,
     types.int16: 4,
@@ -85,6 +85,7 @@ PAIRS = {
     types.int64: 16,
     types.float32: 32,
     types.float64: 64,
+    types.complex64: 128,
 }
 
 TILE = 16  # elements: 16 x 16 keeps both sides of a tile in L1 for every element width
@@ -595,6 +596,8 @@ def walk_box(target, source, itemsize, counts, to, by):
         walk_each(P32, target, source, itemsize, counts, to, by)
     elif itemsize <= 128:
         walk_each(P64, target, source, itemsize, counts, to, by)
+    elif itemsize <= 256:
+        walk_each(P128, target, source, itemsize, counts, to, by)
     else:
         walk_each(ANY, target, source, itemsize, counts, to, by)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kernels.pieces import Pieces
 
 LINE = 64  # bytes of a cache line
-WIDEST = 2 * LINE  # bytes: up to this, short runs are moved as one element
+WIDEST = 4 * LINE  # bytes: up to this, short runs are moved as one element
 
 
 class Axis(NamedTuple):

@@ -26,10 +26,10 @@ KERNEL_BYTES = 10 << 20
 SLOW_PROCESSORS, SLOW_FROM, SLOW_TO = ("znver3",), 1 << 15, 1 << 19
 # What is neither small nor large, in ns: NumPy takes so much for each row and for each element, by
 # whether it has loads and stores of that width; a kernel for the call and for each element, by its
-# width in rectangles, and otherwise walked. They count against each other only, so the processor's
-# speed hardly matters. Fitted to 12,000 random shapes.
-NUMPY_ROW, NUMPY_COST, NUMPY_ODD_COST = 8, 0.38, 2.6
-KERNEL_CALL, RUN_COST, WALK_COST, WALK_WIDE_COST = 4500, 1.2, 0.5, 0.8
+# width in rectangles, and otherwise walked. Of runs, each byte counts. They count against each
+# other only, so the processor's speed hardly matters. Fitted to 12,000 random shapes.
+NUMPY_ROW, NUMPY_COST, NUMPY_ODD_COST, NUMPY_BYTE = 8, 0.38, 2.6, 0.03
+KERNEL_CALL, WALK_COST, WALK_WIDE_COST, RUN_BYTE = 4500, 0.5, 0.8, 0.075
 SHORT_ROW, WALK_ROW = 12, 2  # elements, and what rows up to this cost beyond them
 # Rectangles: rows, and columns with their cost.
 LEAST_ROWS, RECTANGLES = 20, {1: (64, 0.2), 2: (32, 0.25), 4: (32, 0.3), 8: (32, 0.36)}
@@ -128,9 +128,12 @@ def is_cheap(
     numpy = size / length * NUMPY_ROW
     if to == start == itemsize:
         run = length * itemsize
-        if len(axes) == 1 or run > WIDEST:
-            return len(axes) == 1 or size * itemsize < KERNEL_BYTES / 2
-        return numpy + size * itemsize * 0.03 <= KERNEL_CALL + size / length * RUN_COST
+        if len(axes) == 1:
+            return True
+        nbytes = size * itemsize
+        if run > WIDEST or nbytes >= KERNEL_BYTES / 2:
+            return nbytes < KERNEL_BYTES / 2
+        return numpy + nbytes * NUMPY_BYTE <= KERNEL_CALL + size / length + nbytes * RUN_BYTE
     width = itemsize in WIDTHS
     numpy += size * (NUMPY_COST if width else NUMPY_ODD_COST)
     cost = WALK_COST if itemsize < 16 else WALK_WIDE_COST

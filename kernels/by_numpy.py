@@ -124,32 +124,41 @@ def is_cheap(
         return True
     size = prod(shape)
     to, start, length = axes[0]
-    column = min(axes, key=lambda axis: abs(axis[1]) or PAGE)
-    numpy = size / length * NUMPY_ROW
     if to == start == itemsize:
-        run = length * itemsize
-        if len(axes) == 1:
-            return True
-        nbytes = size * itemsize
-        if run > WIDEST or nbytes >= KERNEL_BYTES / 2:
-            return nbytes < KERNEL_BYTES / 2
-        return numpy + nbytes * NUMPY_BYTE <= KERNEL_CALL + size / length + nbytes * RUN_BYTE
-    width = itemsize in WIDTHS
-    numpy += size * (NUMPY_COST if width else NUMPY_ODD_COST)
+        return len(axes) == 1 or _are_runs_cheap(size // length, length * itemsize)
+    return _are_elements_cheap(axes, size, itemsize)
+
+
+def _are_runs_cheap(number: int, run: int) -> bool:
+    """The same for so many runs of so many bytes."""
+    nbytes = number * run
+    if run > WIDEST or nbytes >= KERNEL_BYTES / 2:
+        return nbytes < KERNEL_BYTES / 2
+    numpy = number * NUMPY_ROW + nbytes * NUMPY_BYTE
+    return numpy <= KERNEL_CALL + number + nbytes * RUN_BYTE
+
+
+def _are_elements_cheap(axes: list[tuple[int, int, int]], size: int, itemsize: int) -> bool:
+    """The same for elements that do not lie side by side on both sides."""
+    to, start, length = axes[0]  # of NumPy's rows: along the target, along the source
+    column = min(axes, key=lambda axis: abs(axis[1]) or PAGE)
     cost = WALK_COST if itemsize < 16 else WALK_WIDE_COST
     if to == abs(column[1]) == itemsize and length >= LEAST_ROWS and itemsize in RECTANGLES:
         if length > WAYS * min(LINES // WAYS, PAGE // gcd(start, PAGE)):
             return False
         least, cost_there = RECTANGLES[itemsize]
         cost = cost_there if column[2] >= least else cost
-    if width and column is axes[0]:
-        if size * max(to, abs(start)) >= KERNEL_BYTES:
-            return False
-    elif width and size > CACHED_SIZE and abs(start) >= LINE:
-        return False
     if length < SHORT_ROW:
         cost += WALK_ROW / length
-    return numpy <= KERNEL_CALL + size * cost
+    each = NUMPY_ODD_COST
+    if itemsize in WIDTHS:
+        each = NUMPY_COST
+        if column is axes[0]:
+            if size * max(to, abs(start)) >= KERNEL_BYTES:
+                return False
+        elif size > CACHED_SIZE and abs(start) >= LINE:
+            return False
+    return size / length * NUMPY_ROW + size * each <= KERNEL_CALL + size * cost
 
 
 def _merged(

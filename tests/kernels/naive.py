@@ -17,7 +17,7 @@ from kernels import Pieces, by_numpy, moving, nest
 POISON = 0xA5
 GUARD = 64  # bytes before and after every target
 
-DTYPES = [np.dtype(f"V{size}") for size in (*range(1, 18), 40, 100, 130, 300)] + [
+DTYPES = [np.dtype(f"V{size}") for size in range(1, 18)] + [
     np.dtype(name)
     for name in ("u1", "<i2", ">i2", ">f8", "f4", "f8", "c8", "c16", "S5", "U3", "M8[s]")
 ]
@@ -26,6 +26,8 @@ DTYPES += [
     np.dtype({"names": ["a"], "formats": ["i4"], "offsets": [4], "itemsize": 12}),
     np.dtype("complex256") if hasattr(np, "complex256") else np.dtype("c16"),
 ]
+#: Elements of more than a word or two, up to more than any loads and stores are made for.
+WIDE = [np.dtype(f"V{size}") for size in (24, 40, 100, 130, 300)]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from kernels.checks import address, distance
 from tests.kernels.naive import (
     DTYPES,
     POISON,
+    WIDE,
     Memory,
     by_the_kernel,
     elements,
@@ -23,7 +24,7 @@ from tests.kernels.naive import (
 
 
 @settings(max_examples=300)
-@given(products(), st.sampled_from(DTYPES), st.data())
+@given(products(), st.sampled_from(DTYPES + WIDE), st.data())
 def test_a_move_writes_the_product_and_nothing_else(pieces, dtype, data):
     shapes = [
         tuple(extent[1] + data.draw(st.integers(0, 1)) for extent in side)

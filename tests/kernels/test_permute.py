@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from kernels import permute
-from tests.kernels.naive import DTYPES, by_the_kernel, elements, memories, ways
+from tests.kernels.naive import DTYPES, WIDE, by_the_kernel, elements, memories, ways
 
 
 @settings(max_examples=100)
@@ -30,7 +30,7 @@ def test_small_arrays_too(data, dtype):
 
 
 @settings(max_examples=150)
-@given(st.data(), st.sampled_from(DTYPES))
+@given(st.data(), st.sampled_from(DTYPES + WIDE))
 def test_a_permutation_is_numpys(data, dtype):
     shape = data.draw(st.lists(st.sampled_from([0, 1, 2, 3, 5, 17, 33]), max_size=6))
     while np.prod(shape, dtype=float) > 20_000:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from kernels import by_numpy, permutation, permute
 from tests.kernels.naive import DTYPES, outcome, pairs
 
-
 #: Those with no padding within numbers: NumPy leaves in it what was there, where it makes an array.
 FULL = [dtype for dtype in DTYPES if dtype.char != "G"]
 

@@ -131,7 +131,8 @@ class Subscriptions:
         self._deadlines: list[tuple[float, int, int, _Subscription]] = []
         self._counted = itertools.count()
         self._leaving: deque[tuple[_Subscription, str]] = deque()  # and why
-        self._ended: deque[_Hold] = deque()  # ended without every acknowledgement, not told yet
+        # By serial: ended without every acknowledgement, and nobody was told yet.
+        self._ended: list[tuple[int, _Hold]] = []
         self._out: list[Outcome] = []
         self._now = 0.0
 
@@ -447,19 +448,20 @@ class Subscriptions:
             del self._holds[serial]
             self._out.append(Released(serial))
             if hold.unheard:
-                self._ended.append(hold)
+                heappush(self._ended, (serial, hold))
 
     def _unheard(self, hold: _Hold, subscription: _Subscription, reason: str) -> None:
         hold.unheard.append((subscription, reason))
         self._heard(subscription, hold.event.serial)
 
     def _settle(self) -> None:
-        """Tell of the holds that ended without every acknowledgement.
+        """Tell of the holds that ended without every acknowledgement, the oldest first.
 
-        In a loop: being told may be what makes the next subscriber fall behind.
+        So the order does not depend on how selectors are looked up, where one event makes several
+        subscribers fall behind. In a loop: being told may be what makes the next one do so.
         """
         while self._ended:
-            hold = self._ended.popleft()
+            _, hold = heappop(self._ended)
             event = hold.event
             reasons = [{"app": s.app, "reason": reason} for s, reason in hold.unheard]
             told = {"serial": event.serial, "kind": event.kind, "when": event.when}

@@ -342,6 +342,7 @@ class Model:
         event = (serial, kind, app, attributes, when, self.now, payload or {})
         self.events.append(event)
         told = [s for s in told if (s["own"] or s["app"] != app) and s["id"] not in but]
+        told = [s for s in told if not s["gone"]]
         late = []
         for s in told:
             if len(s["queue"]) >= s["limit"]:
@@ -377,6 +378,7 @@ class Model:
 
     def settle(self):
         while self.ended:
+            self.ended.sort(key=lambda each: each[0])  # the oldest first
             serial, unheard = self.ended.pop(0)
             _, kind, app, attributes, when, *_ = self.events[serial - 1]
             self.announce(
@@ -404,6 +406,7 @@ class Model:
         sub = {
             **{"id": name, "app": app, "clause": Selector(text).clause, "kinds": kinds},
             **{"ack": ack, "when": when, "own": own, "queue": [], "missed": [], "last": 0},
+            "gone": False,
         }
         if since is not None:
             kept = self.events[-self.log_limit :]
@@ -540,6 +543,8 @@ class Machine(RuleBasedStateMachine):
         self.real.leave(self.model.now, app, died)
         gone = [name for name, sub in self.model.subs.items() if sub["app"] == app]
         reason = "died" if died else "left"
+        for name in gone:  # an app that is gone is told nothing, also not of itself
+            self.model.subs[name]["gone"] = True
         for name in gone:
             self.model.forget(name, reason)
         self.model.settle()

@@ -47,7 +47,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.axes import LINE
-from kernels.box import BOX
+from kernels.box import BOX, CROWDED
 from kernels.nest import (
     BASES,
     CHUNK,
@@ -99,7 +99,6 @@ WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that ha
 
 NARROW = 512  # bytes: rows of rectangles up to this are staged in longer strips
 BLOCK = 8192  # bytes of rows along which strips go down: what two of them need stays in the caches
-CROWDED = 2048  # bytes: rows at multiples of this share a few sets of the caches
 FIRST_LEVEL, SECOND_LEVEL = 1, 2  # of the caches
 # Bytes of a row that are asked for before they are needed: by the second level, which takes more
 # requests at once (the first drops what it has no room for: the mean of long u2, f4 and f8 matrices
@@ -1210,7 +1209,7 @@ def runs(target, source, itemsize, stream, k, axes, base):
             to += skip * steps[0]
             n -= skip
         if dense:
-            # Past the caches only lines of which little is written otherwise.
+            # Short runs are not streamed: most of their lines are written in parts.
             put(to, start, n * itemsize, stream if n * itemsize >= STRIP else np.int64(0))
         else:
             strided(to, start, n, steps[0], steps[1], np.int64(0), itemsize)

@@ -5,6 +5,7 @@ All of it is arithmetic on a few Python integers, because a small permutation mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kernels.pieces import Pieces
@@ -56,6 +57,11 @@ def forwards(axes: list[Axis]) -> tuple[list[Axis], tuple[int, int]]:
     return axes, (source_offset, target_offset)
 
 
+def outermost_first(axes: list[Axis]) -> list[Axis]:
+    """The axes by their strides in the target."""
+    return sorted(axes, key=lambda axis: (-abs(axis.target), -abs(axis.source)))
+
+
 def merge(axes: list[Axis]) -> list[Axis]:
     """Join plain neighbours that are one axis in both memories; the order is outermost first.
 
@@ -76,6 +82,15 @@ def merge(axes: list[Axis]) -> list[Axis]:
         else:
             merged.append(axis)
     return merged
+
+
+def fastest(axes: Sequence[Axis]) -> int:
+    """Number of the axis along which the source is densest.
+
+    An axis that stands still in the source (a broadcast one) reads nothing new, so it is not the
+    dense one.
+    """
+    return min(range(len(axes)), key=lambda k: (axes[k].source == 0, abs(axes[k].source), -k))
 
 
 def widen(axes: list[Axis], itemsize: int) -> tuple[list[Axis], int]:

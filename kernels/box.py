@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from kernels.axes import LINE, POINT, Axis
-from kernels.rectangles import Side, fastest
+from kernels.axes import LINE, POINT, Axis, fastest
+from kernels.rectangles import Side
 
 BOX = 4  # axes
 # What rectangles need, by the size of elements for which there is code that transposes them: so

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy import ndarray
 
-from kernels.axes import LINE, WIDEST
+from kernels.axes import LINE, WIDEST, Axis, fastest, forwards, merge, outermost_first
 from kernels.checks import Array, bounds_cross, distance
 
 SMALL_BYTES = 16384  # up to here a kernel's call costs more than it saves
@@ -102,12 +102,12 @@ def copied(
 def _is_numpys(target: Array, source: Array, nbytes: int) -> bool:
     """Whether NumPy is no slower where that is a question."""
     strides, steps = target.strides, source.strides
-    if strides == steps and nbytes < KERNEL_BYTES:
-        if SLOW_FROM <= nbytes < SLOW_TO and _is_slow_processor():
-            return not 0 < distance(target, source) & 4095 < 32
-        if target.flags.num & CONTIGUOUS:
-            return True
-    return nbytes < KERNEL_BYTES and is_cheap(target.shape, strides, steps, source.itemsize)
+    if nbytes >= KERNEL_BYTES:
+        return False
+    if strides == steps and target.flags.num & CONTIGUOUS:
+        slow = SLOW_FROM <= nbytes < SLOW_TO and _is_slow_processor()
+        return not (slow and 0 < distance(target, source) & 4095 < 32)
+    return is_cheap(target.shape, strides, steps, source.itemsize)
 
 
 @lru_cache(maxsize=1024)
@@ -119,13 +119,14 @@ def is_cheap(
     >>> is_cheap((9, 999), (7992, 8), (9000, 8), 8), is_cheap((9, 999), (8, 72), (7992, 8), 3)
     (True, False)
     """
-    axes = _merged(shape, strides, steps)
+    sides = zip(shape, steps, strides, strict=True)
+    axes, _ = forwards([Axis(*side) for side in sides if side[0] > 1])
+    axes = merge(outermost_first(axes))
     if not axes:
         return True
-    size = prod(shape)
-    to, start, length = axes[0]
-    if to == start == itemsize:
-        return len(axes) == 1 or _are_runs_cheap(size // length, length * itemsize)
+    size, row = prod(shape), axes[-1]
+    if row.target == row.source == itemsize:
+        return len(axes) == 1 or _are_runs_cheap(size // row.size, row.size * itemsize)
     return _are_elements_cheap(axes, size, itemsize)
 
 
@@ -138,47 +139,27 @@ def _are_runs_cheap(number: int, run: int) -> bool:
     return numpy <= KERNEL_CALL + number + nbytes * RUN_BYTE
 
 
-def _are_elements_cheap(axes: list[tuple[int, int, int]], size: int, itemsize: int) -> bool:
+def _are_elements_cheap(axes: list[Axis], size: int, itemsize: int) -> bool:
     """The same for elements that do not lie side by side on both sides."""
-    to, start, length = axes[0]  # of NumPy's rows: along the target, along the source
-    column = min(axes, key=lambda axis: abs(axis[1]) or PAGE)
+    length, start, to, _ = axes[-1]  # of NumPy's rows: along the source, along the target
+    column = axes[fastest(axes)]
     cost = WALK_COST if itemsize < 16 else WALK_WIDE_COST
-    if to == abs(column[1]) == itemsize and length >= LEAST_ROWS and itemsize in RECTANGLES:
+    if to == abs(column.source) == itemsize and length >= LEAST_ROWS and itemsize in RECTANGLES:
         if length > WAYS * min(LINES // WAYS, PAGE // gcd(start, PAGE)):
             return False
         least, cost_there = RECTANGLES[itemsize]
-        cost = cost_there if column[2] >= least else cost
+        cost = cost_there if column.size >= least else cost
     if length < SHORT_ROW:
         cost += WALK_ROW / length
     each = NUMPY_ODD_COST
     if itemsize in WIDTHS:
         each = NUMPY_COST
-        if column is axes[0]:
+        if column is axes[-1]:
             if size * max(to, abs(start)) >= KERNEL_BYTES:
                 return False
         elif size > CACHED_SIZE and abs(start) >= LINE:
             return False
     return size / length * NUMPY_ROW + size * each <= KERNEL_CALL + size * cost
-
-
-def _merged(
-    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...]
-) -> list[tuple[int, int, int]]:
-    """The axes, neighbours merged, as strides in target and source and size, the fastest first."""
-    axes: list[tuple[int, int, int]] = []
-    walked = [
-        (to, step, n) if to >= 0 else (-to, -step, n)
-        for to, step, n in zip(strides, steps, shape, strict=True)
-        if n != 1
-    ]
-    for to, step, n in sorted(walked):
-        if axes:
-            faster_to, faster_step, size = axes[-1]
-            if to == size * faster_to and step == size * faster_step:
-                axes[-1] = faster_to, faster_step, size * n
-                continue
-        axes.append((to, step, n))
-    return axes
 
 
 @cache

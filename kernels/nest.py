@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.axes import Axis, forwards, merge, plain, widen
+from kernels.axes import Axis, forwards, merge, outermost_first, plain, widen
 from kernels.box import box, is_walked
 from kernels.pieces import Indices, Pieces
 from kernels.rectangles import Side, innermost, offset_table
@@ -79,7 +79,7 @@ def nest(
             if axis.size > 1:
                 axes.append(axis)
     axes, offset = forwards(axes)
-    axes = merge(sorted(axes, key=lambda axis: (-abs(axis.target), -abs(axis.source))))
+    axes = merge(outermost_first(axes))
     axes, itemsize = widen(axes, itemsize)
     outer, sides = innermost(axes or [Axis(1, itemsize, itemsize)], itemsize)
     part = 1

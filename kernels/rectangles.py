@@ -5,12 +5,11 @@ The same axis gives runs, two axes give rectangles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from kernels.axes import LINE, POINT, Axis
+from kernels.axes import LINE, POINT, Axis, fastest
 from kernels.pieces import Indices
 
 GROUPED = 8192  # bytes: sides of rectangles shorter than this take in another axis
@@ -40,15 +39,6 @@ def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
         sides = grow(outer, Side(axes[-1]), Side(axes[column]), itemsize)
     outer = [*[POINT] * (3 - len(sides) - len(outer)), *outer]
     return outer, sides
-
-
-def fastest(axes: Sequence[Axis]) -> int:
-    """Number of the axis along which the source is densest.
-
-    An axis that stands still in the source (a broadcast one) reads nothing new, so it is not the
-    dense one.
-    """
-    return min(range(len(axes)), key=lambda k: (axes[k].source == 0, abs(axes[k].source), -k))
 
 
 def grow(outer: list[Axis], rows: Side, columns: Side, itemsize: int) -> list[Side]:

@@ -213,7 +213,8 @@ def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 WRAPPED: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
     "an array": lambda array: array,
-    "a list": lambda array: array.tolist(),
+    # NumPy makes an array of a list without writing the padding of extended precision.
+    "a list": lambda array: array if array.dtype.char in "gG" else array.tolist(),
     "masked": np.ma.masked_array,
     "a matrix": lambda array: array.view(np.matrix) if array.ndim == 2 else array,
     "a subclass": lambda array: array.view(Subclass),

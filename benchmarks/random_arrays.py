@@ -4,6 +4,10 @@ Shapes, orders of axes, strides and element sizes are random: one to four axes, 
 elements, every other index of some axes on either side. A call is slower if it takes more than 2 us
 beyond `np.copyto`. NumPy takes part twice, for on a machine that does other things at times it is
 slower than itself.
+
+speed         NumPy's time over ours, geometric mean: of all, and of those that take NumPy 50 us
+> 2 us        how many of our calls are slower by more than that, and how many of NumPy's own
+> 1.25x ...   the same by more than a fourth of NumPy's time and 2 us
 """
 
 from __future__ import annotations
@@ -12,23 +16,21 @@ import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
 
 import numpy as np
+from kernel_speed import microseconds
 from measure import machine, table
-from numpy.typing import NDArray
+from peers import Array, Work
 
 import kernels
 
-Array = NDArray[Any]
 KINDS = ("u1", "u2", "V3", "f4", "f8", "c16", "V24")
-FREE = 2e-6  # seconds
+FREE, LONG = 2, 50  # us: what a call may take more, and what takes long
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds that a call took: ours, NumPy's, and NumPy's once more."""
+    """Microseconds that a call took: ours, NumPy's, and NumPy's once more."""
 
     kind: str
     what: str
@@ -77,27 +79,20 @@ def with_gaps(random: np.random.Generator, shape: tuple[int, ...], kind: str) ->
 
 
 def measure(kind: str, source: Array, axes: tuple[int, ...], target: Array, rounds: int) -> Taken:
-    """The medians of some turns of as many calls as take half a millisecond."""
+    """The medians of some turns."""
     view = source.transpose(axes)
-    calls: list[Callable[[], object]] = [
-        lambda: kernels.permute(source, axes, out=target),
-        lambda: np.copyto(target, view),
-        lambda: np.copyto(target, view),
-    ]
-    number = max(1, min(500, round(5e-4 / seconds(calls[1], 3))))
-    for call in calls:
-        call()
-    turns = [[seconds(call, number) for call in calls] for _ in range(rounds)]
+    calls: dict[str, Work] = {
+        "maestro": lambda: kernels.permute(source, axes, out=target),
+        "NumPy": lambda: np.copyto(target, view),
+        "NumPy again": lambda: np.copyto(target, view),
+    }
     what = f"{source.shape} to {axes}, strides {source.strides} to {target.strides}"
-    return Taken(kind, what, *(statistics.median(times) for times in zip(*turns, strict=True)))
+    return Taken(kind, what, *microseconds(calls, rounds, quick=False))
 
 
-def seconds(call: Callable[[], object], number: int) -> float:
-    """Of one of so many calls."""
-    begun = perf_counter()
-    for _ in range(number):
-        call()
-    return (perf_counter() - begun) / number
+def speed(taken: list[Taken]) -> str:
+    """The geometric mean of NumPy's time over ours."""
+    return f"{statistics.geometric_mean(t.speed for t in taken):.2f}x" if taken else ""
 
 
 def line(kind: str, taken: list[Taken]) -> list[str]:
@@ -109,10 +104,8 @@ def line(kind: str, taken: list[Taken]) -> list[str]:
     return [
         kind,
         str(len(taken)),
-        f"{statistics.geometric_mean(t.speed for t in taken):.2f}x",
-        f"{statistics.geometric_mean(t.speed for t in taken if t.numpy > 50e-6):.2f}x"
-        if any(t.numpy > 50e-6 for t in taken)
-        else "",
+        speed(taken),
+        speed([t for t in taken if t.numpy >= LONG]),
         share(lambda t: t.ours > t.numpy + FREE),
         share(lambda t: t.again > t.numpy + FREE),
         share(lambda t: t.ours > 1.25 * t.numpy + FREE),
@@ -147,7 +140,7 @@ def main() -> None:
     rows = [line(kind, group) for kind, group in groups.items() if group]
     print(table(head, [*rows, line("all", taken)]))
     for t in sorted(taken, key=lambda t: t.speed)[: options.worst]:
-        print(f"{t.speed:.2f}x of {t.numpy * 1e6:.1f} us: {t.kind} {t.what}")
+        print(f"{t.speed:.2f}x of {t.numpy:.1f} us: {t.kind} {t.what}")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=3e6, help="elements")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5, help="turns that count")
-    parser.add_argument("--worst", type=int, default=0, help="how many of the slowest to show")
+    parser.add_argument("--worst", type=int, default=0, help="how many to show that lose most")
     options = parser.parse_args()
     print(__doc__)
     print(machine("numpy", "numba"), "\n", flush=True)
@@ -139,7 +139,7 @@ def main() -> None:
     ]
     rows = [line(kind, group) for kind, group in groups.items() if group]
     print(table(head, [*rows, line("all", taken)]))
-    for t in sorted(taken, key=lambda t: t.speed)[: options.worst]:
+    for t in sorted(taken, key=lambda t: t.numpy - t.ours)[: options.worst]:
         print(f"{t.speed:.2f}x of {t.numpy:.1f} us: {t.kind} {t.what}")
 
 

@@ -34,11 +34,13 @@ which saves reading what is overwritten. Each column has its own offset to the n
 of the stage holds one line more than it gives away. See *What Every Programmer Should Know About
 Memory* (Drepper, 2007), section 6.1.
 
-Rows that lie a power of two apart share a few sets of the caches, which lose the lines of some
-before all are read. Where all columns have the same offset to the next line, they need no stage
-then: registers hold whole lines, and these are streamed at once, in shorter strips. Else such rows
-come by way of a rack, a line of each at a time or, where a few lines of each are all, whole: a
-plain copy has many lines under way at once, a transposition only a few.
+Where all columns have the same offset to the next line they need no stage: registers hold whole
+lines, and these are streamed at once. Elements of one and two bytes are so many to a line that four
+rows at a time are parted into lanes of 16 bytes first. Wider ones gain nothing, except by shorter
+strips, where rows lie a power of two apart: these share a few sets of the caches, which lose the
+lines of some before all are read. If such rows need the stage, they come by way of a rack, a line
+of each at a time or, where a few lines of each are all, whole: a plain copy has many lines under
+way at once, a transposition only a few.
 """
 
 import numpy as np
@@ -108,17 +110,18 @@ AHEAD, SOON = 6 * LINE - 1, 2 * LINE - 1
 RACK_AHEAD = 4  # how many rows ahead are asked for that go to the rack as a whole
 BAR = 128  # indices of which one run comes after the other: their pages have places in the TLB
 BAR_AHEAD = 2048  # bytes: how far ahead runs are asked for
-DIRECT = 4  # bytes: bundles of narrower elements do not fit into registers
+DIRECT = 4  # bytes: narrower elements of a bundle do not fit into registers
 MOST_AXES = 64  # NumPy's own limit
 
 # Bytes of the workspace.
 STAGE = LINE * PITCH  # a row for each byte of a line, or 16 rows of WIDE_PITCH
 SHELF = LINE * LINE  # the largest bundle of rows
+LANED = LINE * LINE  # the same
 PACK = LINE * (PITCH + 1)  # as many columns as a line has bytes, and what was left over
 RACK_ROWS = STRIP + 2 * LINE  # what a strip of bytes needs
 RACK = 1024 * LINE  # some lines of each of these
 TABLES = 8 * (SHELF // LINE + RACK_ROWS + 5 * MOST_AXES)
-WORKSPACE = LINE + STAGE + SHELF + PACK + RACK + TABLES
+WORKSPACE = LINE + STAGE + LANED + SHELF + PACK + RACK + TABLES
 
 INDEX = ir.IntType(64)
 
@@ -319,26 +322,57 @@ def _constant(value):
 
 
 def _part(width):
-    """Bytes of a row that are loaded at a time.
+    """Bytes of a line that are transposed at a time.
 
     All parts together fit into sixteen registers of 32 bytes, and so does what they become: to
-    keep some on the stack takes a third longer.
+    keep some on the stack takes a third longer. Of narrow elements, into as many of 64 bytes.
     """
     return {1: LANE, 2: LANE, 4: 2 * LANE}.get(width, LINE)
 
 
-# What is transposed at a time: a line, in so many parts, of each row of a bundle of so many.
+# What is transposed at a time: a line, in so many parts, of each row of a bundle of so many. Those
+# of narrow elements go by way of the lanes first, four rows at a time.
 parts = _constant(lambda width: LINE // _part(width))
-bundle = _constant(lambda width: _bundle(width) if width else 0)
+bundle = _constant(lambda width: LINE // width if width else 0)
+batch = _constant(lambda width: _batch(width) if width else 0)
+quarter = _constant(lambda width: LANE // width if 0 < width < DIRECT else 0)
 
 
-def _bundle(width):
+def _batch(width):
     return (LINE if width >= DIRECT else 2 * LANE) // width
 
 
 @intrinsic
+def part_lanes(typingctx, element, lanes, source, rows, row):
+    """Put a line of each of four rows, a fourth of a bundle apart, among the lanes of all rows.
+
+    There, the first lanes of these four are side by side; the second ones follow after those of
+    all other rows, and so on. Each line is loaded once: rows a power of two apart share a few sets
+    of the cache, so that one that is loaded part by part has to be fetched again. And lines are
+    stored as they are loaded later: a part of what is still on its way to the cache comes late.
+    """
+    width = WIDTHS[element]
+
+    def codegen(context, builder, sig, args):
+        _, lanes, source, table, row = args
+        if 0 < width < DIRECT:
+            half, step = _vector(width, LINE // 2), LANE // width
+            starts = list(_starts(builder, source, table, row, LANES, step))
+            for at in (0, LINE // 2):
+                places = [_pointer(builder, start, half, at) for start in starts]
+                values = [builder.load(place, align=1) for place in places]
+                for k, line in enumerate(_lanes_exchanged(builder, values, 2)):
+                    part = 2 * at // LINE * 2 + k
+                    place = _pointer(builder, lanes, line.type, part * step * LINE)
+                    builder.store(line, place, align=LINE)
+        return context.get_dummy_value()
+
+    return types.none(element, *[types.int64] * 4), codegen
+
+
+@intrinsic
 def transpose(typingctx, element, stage, source, rows, row, part):
-    """Put a part of a line of each row of a bundle into the stage, column by column.
+    """Put a part of a line of each of some rows into the stage, column by column.
 
     Rows start at `source` plus their entry in the table at `rows`, from entry `row` on. Nothing for
     odd sizes.
@@ -360,10 +394,10 @@ def transpose(typingctx, element, stage, source, rows, row, part):
 
 
 def _columns(builder, width, source, table, row):
-    """The columns, as vectors, of a part of each row of a bundle."""
+    """The columns, as vectors, of a part of each of some rows."""
     size = _part(width)
     kind, group = _vector(width, size), LANE // width
-    starts = _starts(builder, source, table, row, _bundle(width))
+    starts = _starts(builder, source, table, row, _batch(width))
     lines = [builder.load(_pointer(builder, start, kind), align=1) for start in starts]
     if width < DIRECT:
         join = _mask(range(2 * kind.count))
@@ -372,8 +406,16 @@ def _columns(builder, width, source, table, row):
     return _transposed(builder, lines, group, size // LANE)
 
 
+def _columns_of_lanes(builder, width, lanes, part):
+    """The columns, as vectors, of a part of a line of each row of a bundle."""
+    kind, group = _vector(width, LINE), LANE // width
+    lanes = builder.add(lanes, builder.mul(part, ir.Constant(INDEX, group * LINE)))
+    places = [_pointer(builder, lanes, kind, k * LINE) for k in range(group)]
+    return _interleaved(builder, [builder.load(place, align=LINE) for place in places], LANES)
+
+
 @intrinsic
-def transpose_to(typingctx, element, target, columns, source, rows, row, part, stream):
+def transpose_to(typingctx, element, target, columns, source, rows, row, part, lanes, stream):
     """The same straight to the target: a whole line of each column.
 
     Columns are at `target` plus their entries in the table at `columns`; these are multiples of
@@ -382,13 +424,16 @@ def transpose_to(typingctx, element, target, columns, source, rows, row, part, s
     width = WIDTHS[element]
 
     def codegen(context, builder, sig, args):
-        _, target, places, source, table, row, part, stream = args
-        if width >= DIRECT:
-            size = ir.Constant(INDEX, _part(width))
-            first = builder.mul(part, ir.Constant(INDEX, _part(width) // width))
-            source = builder.add(source, builder.mul(part, size))
-            places = _starts(builder, target, places, first, _part(width) // width)
-            columns = _columns(builder, width, source, table, row)
+        _, target, places, source, table, row, part, lanes, stream = args
+        if width:
+            count = _part(width) // width
+            first = builder.mul(part, ir.Constant(INDEX, count))
+            places = _starts(builder, target, places, first, count)
+            if width < DIRECT:
+                columns = _columns_of_lanes(builder, width, lanes, part)
+            else:
+                at = builder.mul(part, ir.Constant(INDEX, _part(width)))
+                columns = _columns(builder, width, builder.add(source, at), table, row)
             stores = [
                 (column, _pointer(builder, to, column.type))
                 for to, column in zip(places, columns, strict=True)
@@ -403,13 +448,13 @@ def transpose_to(typingctx, element, target, columns, source, rows, row, part, s
                         builder.store(column, place, align=1)
         return context.get_dummy_value()
 
-    return types.none(element, *[types.int64] * 7), codegen
+    return types.none(element, *[types.int64] * 8), codegen
 
 
-def _starts(builder, address, table, first, count):
-    """The address plus, one by one, so many entries of a table."""
+def _starts(builder, address, table, first, count, step=1):
+    """The address plus, one by one, so many entries of a table, at equal steps."""
     entries = builder.gep(_pointer(builder, table, INDEX), [first])
-    for k in range(count):
+    for k in range(0, count * step, step):
         yield builder.add(address, builder.load(builder.gep(entries, [ir.Constant(INDEX, k)])))
 
 
@@ -682,7 +727,17 @@ def fill_rack(source, rows, low, high, at, lines, limits, room):
 
 
 @kernel
-def take_bundles(element, stage, places, source, rows, low, high, itemsize, asking, at, limits):
+def ask_rows(source, rows, first, end, further):
+    """Ask for so many bytes `further` in some rows."""
+    within()
+    for k in range(first, end):
+        prefetch(source + entry(rows, k) + further)
+
+
+@kernel
+def take_bundles(
+    element, stage, places, source, rows, low, high, itemsize, asking, at, limits, lanes
+):
     """Transpose a line of each of some rows, which is byte `at` of these, into the stage.
 
     If `places` is not 0, straight to the columns that it is a table of; `stage` is the target then.
@@ -692,34 +747,41 @@ def take_bundles(element, stage, places, source, rows, low, high, itemsize, aski
     within()
     i = low
     while i < high:
+        first = end = further = np.int64(0)
         if asking:
             first, end, further = next_rows(i, i + bundle(element), at, AHEAD, limits)
-            for k in range(first, end):
-                prefetch(source + entry(rows, k) + further)
-        for part in range(parts(element)):
-            if places:
+        for k in range(quarter(element) if places else 0):
+            ask_rows(source, rows, first, min(first + LANES, end), further)
+            first += LANES
+            part_lanes(element, lanes + k * LINE, source, rows, i + k)
+        ask_rows(source, rows, first, end, further)
+        if places:
+            for part in range(parts(element)):
                 to = stage + i * itemsize
-                transpose_to(element, to, places, source, rows, i, part, asking)
-            else:
-                transpose(element, stage + (i - low) * itemsize, source, rows, i, part)
+                transpose_to(element, to, places, source, rows, i, part, lanes, asking)
+        else:
+            for k in range(bundle(element) // batch(element)):
+                row = i + k * batch(element)
+                for part in range(parts(element)):
+                    transpose(element, stage + (row - low) * itemsize, source, rows, row, part)
         i += bundle(element)
 
 
 @kernel
-def take(stage, source, rows, count, itemsize):
+def take(stage, source, rows, count, itemsize, lanes):
     """`take_bundles` into the stage by the size of the element."""
     zero = np.int64(0)
     none = zero, zero, zero, zero, zero
     if itemsize == 8:
-        take_bundles(U8, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
+        take_bundles(U8, stage, zero, source, rows, zero, count, itemsize, zero, zero, none, lanes)
     elif itemsize == 4:
-        take_bundles(U4, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
+        take_bundles(U4, stage, zero, source, rows, zero, count, itemsize, zero, zero, none, lanes)
     elif itemsize == 2:
-        take_bundles(U2, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
+        take_bundles(U2, stage, zero, source, rows, zero, count, itemsize, zero, zero, none, lanes)
     elif itemsize == 1:
-        take_bundles(U1, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
+        take_bundles(U1, stage, zero, source, rows, zero, count, itemsize, zero, zero, none, lanes)
     elif itemsize == 16:
-        take_bundles(U16, stage, zero, source, rows, zero, count, itemsize, zero, zero, none)
+        take_bundles(U16, stage, zero, source, rows, zero, count, itemsize, zero, zero, none, lanes)
 
 
 @kernel
@@ -779,7 +841,14 @@ def march_each(
     where nothing is ragged.
     """
     apart()
-    stage, rack, stream, racked, lined = room[0], room[4], modes[0], modes[3], modes[4]
+    stage, rack, lanes, stream, racked, lined = (
+        room[0],
+        room[4],
+        room[6],
+        modes[0],
+        modes[3],
+        modes[4],
+    )
     size, lines, zero = width * itemsize, np.int64(1), np.int64(0)
     whole = racked and size <= NARROW
     if racked:
@@ -796,11 +865,22 @@ def march_each(
             start, table, asking = rack + n * LINE, room[5] - 8 * low, zero
         if lined:
             take_bundles(
-                element, target, places, start, table, low, high, itemsize, asking, at, limits
+                element,
+                target,
+                places,
+                start,
+                table,
+                low,
+                high,
+                itemsize,
+                asking,
+                at,
+                limits,
+                lanes,
             )
         else:
             take_bundles(
-                element, stage, zero, start, table, low, high, itemsize, asking, at, limits
+                element, stage, zero, start, table, low, high, itemsize, asking, at, limits, lanes
             )
             asked = zero, zero, zero
             if stream:
@@ -923,7 +1003,7 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
                 for k in range(min(count, high - i)):
                     copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
             to = stage + (i - low) * itemsize
-            take(to, start, table, count, itemsize)
+            take(to, start, table, count, itemsize, room[6])
             i += count
 
 
@@ -1029,16 +1109,16 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     racked = lined = False
     crowded = is_crowded(rows, height)
     if not stream:
-        lined = itemsize >= DIRECT
-    elif crowded and bundled and steps[1] == itemsize:
-        lined = itemsize >= DIRECT and least == greatest and least % itemsize == 0
+        lined = bundled
+    elif (crowded or itemsize < DIRECT) and bundled and steps[1] == itemsize:
+        lined = least == greatest and least % itemsize == 0
         if width * itemsize <= NARROW:
             lined = lined and greatest == 0 and height * itemsize <= NARROW
-        racked = not lined
+        racked = crowded and not lined
     if bundled and width * itemsize <= NARROW:
         # As much as the rack or the stage holds, so that they are fewer.
         strip = np.int64(NARROW) if racked and itemsize > 1 else STRIP * itemsize
-    elif (stream and lined) or (crowded and not racked):
+    elif itemsize >= DIRECT and ((stream and lined) or (crowded and not racked)):
         strip = np.int64(STRIP // 2)
     if not stream:  # so that the last strip can begin earlier, with whole bundles
         strip = min(strip, max(height * itemsize & -LINE, np.int64(LINE)))
@@ -1121,10 +1201,13 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
                 j += skip
                 continue
             n, back, until = min(batch if j or not head else head, width - j), np.int64(0), high
-            lines = skip != 0 and n * itemsize > LANE
+            lines = skip != 0 and n > 1
             if lines:  # also those that would end beyond the row: they begin earlier
                 back, until = max(0, j + batch - width), bundles_end
             start = source + (j - back) * steps[1]
+            if stream:
+                ask_rows(start, rows, low, until, np.int64(0))
+                ask_rows(start, rows, low, until, n * abs(steps[1]) - 1)
             fill(start, itemsize, rows, low, until, n, steps[1], room, lines)
             step = PITCH * itemsize if bundled else WIDE_PITCH
             for m in range(n):
@@ -1311,10 +1394,11 @@ def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, 
     # Stage and shelf from a line on, the table of where the shelf's rows start, the pack, the rack
     # with such a table, and the odometer.
     stage = (workspace() + LINE - 1) & -LINE
-    lines = stage + STAGE + SHELF
+    lanes = stage + STAGE + SHELF
+    lines = lanes + LANED
     pack = lines + 8 * SHELF // LINE
     rack = pack + PACK
-    room = (stage, stage + STAGE, lines, pack, rack, rack + RACK)
+    room = (stage, stage + STAGE, lines, pack, rack, rack + RACK, lanes)
     for k in range(SHELF // LINE):
         assign(room[2], k, k * LINE)
     # Per outer axis: next piece, indices done and indices in this piece, and the address of both

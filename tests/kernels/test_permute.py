@@ -95,6 +95,16 @@ def test_rows_a_power_of_two_apart(dtype, lines):
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8"])
+def test_columns_that_all_begin_as_far_from_a_line(dtype, stream):
+    """They go from the registers to the target, those of narrow elements by way of the lanes."""
+    for rows in (64, 256, 320, 704):
+        for width, unit in ((600, 1), (700, 8), (1024, 2048), (8400, 64)):
+            for start in (0, 32, 96, 98):
+                assert moved_between_guards(dtype, rows, width, unit, start, 0, (stream, False))
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "S3"])
 def test_columns_of_less_than_a_line(dtype, stream):
     """They are put together first, and all of them may be less than a line."""

@@ -107,6 +107,7 @@ FIRST_LEVEL, SECOND_LEVEL = 1, 2  # of the caches
 # was 0.56 of np.copyto with it, and 0.82 with the second), and then by the first. The last byte of
 # a line, as rows need not begin on one.
 AHEAD, SOON = 6 * LINE - 1, 2 * LINE - 1
+EDGES_AHEAD = 2  # lines of the source: so many columns ahead are those asked for that jut out
 RACK_AHEAD = 4  # how many rows ahead are asked for that go to the rack as a whole
 BAR = 128  # indices of which one run comes after the other: their pages have places in the TLB
 BAR_AHEAD = 2048  # bytes: how far ahead runs are asked for
@@ -832,6 +833,21 @@ def give(target, places, begin, itemsize, done, modes, source, rows, asked):
 
 
 @kernel
+def ask_edges(target, columns, first, end, heads, size):
+    """Ask for the lines of some columns that are written in part: at `heads`, at ends of `size`.
+
+    What is stored after such a line waits for it.
+    """
+    within()
+    for m in range(first, end):
+        to = target + entry(columns, m)
+        if heads:
+            prefetch(to)
+        if size:
+            prefetch(to + size - 1)
+
+
+@kernel
 def march_each(
     element, target, source, itemsize, rows, columns, low, high, width, done, modes, limits, room
 ):
@@ -856,6 +872,10 @@ def march_each(
     j = zero
     while j < width:
         at, places = j * itemsize, columns + 8 * j
+        if stream and (modes[1] or modes[2]):
+            begin = j + EDGES_AHEAD * LINE // itemsize
+            until = min(begin + LINE // itemsize, width)
+            ask_edges(target, columns, begin if j else zero, until, modes[1], modes[2])
         start, table, asking = source + at, rows, stream
         if racked:
             n = at // LINE % lines
@@ -1031,13 +1051,20 @@ def put(target, source, size, stream):
 def bar(target, source, count, target_step, source_step, size):
     """`put` of as many runs of equal size, at equal steps, past the caches.
 
-    Each asks for one that follows. Lines are taken in eights, fours and so on, so that equal lines
-    of all runs are loaded by the same instruction.
+    Each asks for one that follows, and for the target's lines that this writes in part. Lines are
+    taken in eights, fours and so on, so that equal lines of all runs are loaded by the same
+    instruction.
     """
     apart()
     ahead = max(1, BAR_AHEAD // size)
     for q in range(count):
-        further = ahead * source_step if q + ahead < count else np.int64(0)
+        further, later = np.int64(0), target
+        if q + ahead < count:
+            further, later = ahead * source_step, target + ahead * target_step
+        if later & (LINE - 1):
+            prefetch(later)
+        if (later + size) & (LINE - 1):
+            prefetch(later + size)
         at = -target & (LINE - 1)
         if at:
             copy_short(target, source, at)

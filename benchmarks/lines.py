@@ -17,7 +17,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels._compiled import LINE, fence, stream_line
+from kernels.axes import LINE
+from kernels.compiled.memory import fence, stream_line
 from kernels.threads import run_all
 
 __all__ = ["by_lines"]

@@ -21,9 +21,9 @@ def compiled(kind: str) -> Any:
     """Numba's C callback of this kind."""
     from numba import cfunc
 
-    from kernels import _compiled
+    from kernels.compiled.product import ENTRIES
 
-    function, signature = _compiled.ENTRIES[kind]()
+    function, signature = ENTRIES[kind]()
     return cfunc(signature, error_model="numpy")(function)
 
 

@@ -18,7 +18,7 @@ from kernels import object_cache
 
 Entry = Callable[..., None]
 
-#: What there are compiled functions for; `kernels._compiled.ENTRIES` has one maker for each.
+#: What there are compiled functions for; `kernels.compiled.product.ENTRIES` has one maker for each.
 KINDS = ("move",)
 # Arguments of each, all int64 or addresses: known here, so that numba need not be asked.
 ARGUMENTS = {"move": 10}

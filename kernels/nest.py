@@ -9,7 +9,7 @@ A product of pieces arrives axis by axis, as the caller named the axes. The nest
    target and the one that is dense in the source (:mod:`kernels.rectangles`); or, where these would
    be short, or nothing is dense, some loops from element to element (:mod:`kernels.box`).
 
-The result is two int64 tables that :mod:`kernels._compiled` walks.
+The result is two int64 tables that :mod:`kernels.compiled` walks.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ except ImportError:  # a platform without advisory locks
 
 LOCK_NAME = "maestro-kernels.lock"
 # What the compiled code is made from.
-SOURCES = ("_compiled.py", "axes.py", "box.py", "nest.py", "machine_code.py")
+SOURCES = ("axes.py", "box.py", "nest.py", "machine_code.py", "compiled/*.py")
 PATIENCE = 300.0  # seconds to wait for another compilation: it may be slow, or have been stopped
 
 
@@ -121,8 +121,9 @@ def folders() -> list[Path]:
 def stamp() -> bytes:
     """A digest of what all compiled code depends on: its source and the compilers."""
     digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+    for pattern in SOURCES:
+        for source in sorted(Path(__file__).parent.glob(pattern)):
+            digest.update(source.read_bytes())
     for distribution in ("numba", "llvmlite", "numpy"):
         with contextlib.suppress(PackageNotFoundError):
             digest.update(version(distribution).encode())

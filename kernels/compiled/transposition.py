@@ -54,6 +54,7 @@ quarter = _constant(lambda width: LANE // width if 0 < width < DIRECT else 0)
 
 
 def _batch(width):
+    """Rows of a bundle that are transposed at a time into the stage."""
     return (LINE if width >= DIRECT else 2 * LANE) // width
 
 
@@ -62,9 +63,9 @@ def part_lanes(typingctx, element, lanes, source, rows, row):
     """Put a line of each of four rows, a fourth of a bundle apart, among the lanes of all rows.
 
     There, the first lanes of these four are side by side; the second ones follow after those of
-    all other rows, and so on. Each line is loaded once: rows a power of two apart share a few sets
-    of the cache, so that one that is loaded part by part has to be fetched again. And lines are
-    stored as they are loaded later: a part of what is still on its way to the cache comes late.
+    all other rows, and so on. Nothing else is loaded between the halves of a line: rows a power of
+    two apart share a few sets of the cache, and push each other out. And lines are stored as they
+    are loaded later: a part of one that is still on its way to the cache would come late.
     """
     width = WIDTHS[element]
 
@@ -73,12 +74,11 @@ def part_lanes(typingctx, element, lanes, source, rows, row):
         if 0 < width < DIRECT:
             half, step = vector(width, LINE // 2), LANE // width
             starts = list(_starts(builder, source, table, row, LANES, step))
-            for at in (0, LINE // 2):
+            for part, at in ((0, 0), (2, LINE // 2)):
                 places = [pointer(builder, start, half, at) for start in starts]
                 values = [builder.load(place, align=1) for place in places]
-                for k, line in enumerate(_lanes_exchanged(builder, values, 2)):
-                    part = 2 * at // LINE * 2 + k
-                    place = pointer(builder, lanes, line.type, part * step * LINE)
+                for k, line in enumerate(_lanes_exchanged(builder, values, 2), start=part):
+                    place = pointer(builder, lanes, line.type, k * step * LINE)
                     builder.store(line, place, align=LINE)
         return context.get_dummy_value()
 

@@ -10,23 +10,22 @@ from kernels.compiled.room import NARROW, PITCH, STRIP, WIDE_PITCH
 from kernels.compiled.strip import march, take
 from kernels.compiled.tables import entry
 from kernels.compiled.transposition import DIRECT, is_bundled
-from kernels.compiled.words import LANE, apart, kernel
+from kernels.compiled.words import LANE, apart, kernel, within
 
 BLOCK = 8192  # bytes of rows along which strips go down: what two of them need stays in the caches
 
 
 @kernel
-def fill(source, itemsize, rows, low, high, columns, step, room, lines):
+def fill(source, itemsize, rows, low, high, columns, step, room):
     """Bring rows `low` to `high` of some columns into the stage, one stage row per column.
 
-    By whole `lines`, of which the rest is of no use, if they lie within the rows and the rows are
-    whole bundles. If not, by way of a shelf, where each row of a bundle has a line; a few columns,
-    or some that are not dense in the source, come one by one.
+    By way of a shelf, where each row of a bundle has a line; a few columns, or some that are not
+    dense in the source, come one by one.
     """
     apart()
     stage, shelf = room[0], room[1]
     bundled = is_bundled(itemsize)
-    if not bundled or step != itemsize or (columns * itemsize <= 2 * LANE and not lines):
+    if not bundled or step != itemsize or columns * itemsize <= 2 * LANE:
         pitch = PITCH * itemsize if bundled else np.int64(WIDE_PITCH)
         for m in range(columns):
             to, start = stage + m * pitch, source + m * step
@@ -34,13 +33,9 @@ def fill(source, itemsize, rows, low, high, columns, step, room, lines):
     else:
         count, i = LINE // itemsize, low
         while i < high:
-            start, table = source, rows + 8 * i
-            if not lines:
-                start, table = shelf, room[2]
-                for k in range(min(count, high - i)):
-                    copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
-            to = stage + (i - low) * itemsize
-            take(to, start, table, count, itemsize, room[6])
+            for k in range(min(count, high - i)):
+                copy_short(shelf + k * LINE, source + entry(rows, i + k), columns * itemsize)
+            take(stage + (i - low) * itemsize, shelf, room[2], count, itemsize, room[6])
             i += count
 
 
@@ -110,6 +105,20 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
 
 
 @kernel
+def give_each(target, places, count, itemsize, low, done, modes, room):
+    """Move so many stage rows, which begin with row `low`, to where their columns are at."""
+    within()
+    stream, size, strip = modes[0], modes[2], modes[5]
+    step = PITCH * itemsize if is_bundled(itemsize) else WIDE_PITCH
+    for m in range(count):
+        to = target + entry(places, m)
+        edge = -to & (LINE - 1) if stream else np.int64(0)
+        at = edge + done if done else np.int64(0)
+        end = size if size else edge + done + strip
+        put(to + at, room[0] + m * step + at - low * itemsize, end - at, stream)
+
+
+@kernel
 def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
     """Copy a rectangle strip by strip, in the ways that `staged` has found.
 
@@ -134,52 +143,40 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
         bundles_end = low + bundled_rows
         skip = whole if bundles_end <= height else np.int64(0)
         heads = done == 0 and greatest > 0 and not last
-        if skip:
-            modes = (
-                stream,
-                heads,
-                size if last else 0,
-                racked,
-                lined and not (stream and (heads or last)),
-                strip,
-            )
-            limits = skip * itemsize, low, bundles_end - low, height, more
-            march(
-                target,
-                source + head * itemsize,
-                itemsize,
-                rows,
-                columns + 8 * head,
-                low,
-                bundles_end,
-                skip,
-                done,
-                modes,
-                limits,
-                room,
-            )
+        direct = lined and not (stream and (heads or last))
+        modes = stream, heads, size if last else 0, racked, direct, strip
         j = np.int64(0)
         while j < width:
+            n = min(batch if j or not head else head, width - j)
+            first, count, until, ahead = j, n, bundles_end, np.int64(0)
             if skip and j == head:
-                j += skip
-                continue
-            n, back, until = min(batch if j or not head else head, width - j), np.int64(0), high
-            lines = skip != 0 and n > 1
-            if lines:  # also those that would end beyond the row: they begin earlier
-                back, until = max(0, j + batch - width), bundles_end
-            start = source + (j - back) * steps[1]
-            if stream:
-                ask_rows(start, rows, low, until, np.int64(0))
-                ask_rows(start, rows, low, until, n * abs(steps[1]) - 1)
-            fill(start, itemsize, rows, low, until, n, steps[1], room, lines)
-            step = PITCH * itemsize if bundled else WIDE_PITCH
-            for m in range(n):
-                to = target + entry(columns, j + m)
-                edge = -to & (LINE - 1) if stream else np.int64(0)
-                at = edge + done if done else np.int64(0)
-                end = size if last else edge + done + strip
-                begin = room[0] + (back + m) * step + at - low * itemsize
-                put(to + at, begin, end - at, stream)
+                n = count = skip
+                until, ahead = height, more
+            elif skip and n > 1:  # a line, of which the rest is done twice
+                first, count = min(j, width - batch), batch
+            start, places = source + first * steps[1], columns + 8 * first
+            if stream and n != skip:
+                ask_rows(start, rows, low, high, np.int64(0))
+                ask_rows(start, rows, low, high, count * abs(steps[1]) - 1)
+            if skip and n > 1:
+                limits = count * itemsize, low, bundles_end - low, until, ahead
+                march(
+                    target,
+                    start,
+                    itemsize,
+                    rows,
+                    places,
+                    low,
+                    bundles_end,
+                    count,
+                    done,
+                    modes,
+                    limits,
+                    room,
+                )
+            else:
+                fill(start, itemsize, rows, low, high, n, steps[1], room)
+                give_each(target, places, n, itemsize, low, done, modes, room)
             j += n
         done += strip
 
@@ -193,7 +190,6 @@ def packed(target, source, itemsize, rows, height, width, steps, stream, room):
     """
     apart()
     stage, pack, size, zero = room[0], room[3], height * itemsize, np.int64(0)
-    lines = pack == 0  # never; of the type that `staged` compiles `fill` for
     batch, pitch = LINE // itemsize, PITCH * itemsize
     begin = end = target & (LINE - 1)  # of what lies in the pack; it begins with a whole line
     line = target - begin
@@ -201,7 +197,7 @@ def packed(target, source, itemsize, rows, height, width, steps, stream, room):
         j = k * batch
         n = min(batch, width - j)
         ask_wide(source, itemsize, rows, height, width, j, batch)
-        fill(source + j * steps[1], itemsize, rows, zero, height, n, steps[1], room, lines)
+        fill(source + j * steps[1], itemsize, rows, zero, height, n, steps[1], room)
         for m in range(n):
             copy_short(pack + end, stage + m * pitch, size)
             end += size

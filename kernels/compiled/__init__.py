@@ -33,10 +33,11 @@ of the stage holds one line more than it gives away. See *What Every Programmer 
 Memory* (Drepper, 2007), section 6.1.
 
 Where all columns have the same offset to the next line they need no stage: registers hold whole
-lines, and these are streamed at once. Elements of one and two bytes are so many to a line that four
-rows at a time are parted into lanes of 16 bytes first. Wider ones gain nothing, except by shorter
-strips, where rows lie a power of two apart: these share a few sets of the caches, which lose the
-lines of some before all are read. If such rows need the stage, they come by way of a rack, a line
-of each at a time or, where a few lines of each are all, whole: a plain copy has many lines under
-way at once, a transposition only a few.
+lines, and these are streamed at once. Nor do they if the target stays in the caches, where lines
+may be written in parts. Elements of one and two bytes are so many to a line that four rows at a
+time are parted into lanes of 16 bytes first. Wider ones that are streamed gain nothing, except by
+shorter strips, where rows lie a power of two apart: these share a few sets of the caches, which
+lose the lines of some before all are read. If such rows need the stage, they come by way of a rack,
+a line of each at a time or, where a few lines of each are all, whole: a plain copy has many lines
+under way at once, a transposition only a few.
 """

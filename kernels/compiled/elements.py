@@ -7,8 +7,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.axes import LINE
-from kernels.box import CROWDED
-from kernels.compiled.memory import copy_short, prefetch
+from kernels.compiled.memory import copy_short, is_crowded, prefetch
 from kernels.compiled.tables import cell, entry
 from kernels.compiled.words import (
     ANY,
@@ -166,12 +165,6 @@ def walk(target, source, itemsize, k, axes):
             place += part * to[2]
             start += part * by[2]
             left -= part
-
-
-@kernel
-def is_crowded(rows, height):
-    """Whether rows share a few sets of the caches, where what was asked for pushes others out."""
-    return height > 1 and (entry(rows, 1) - entry(rows, 0)) % CROWDED == 0
 
 
 @kernel

@@ -6,6 +6,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.axes import LINE
+from kernels.box import CROWDED
 from kernels.compiled.tables import entry
 from kernels.compiled.words import INDEX, apart, ir, kernel, pointer, vector, within
 
@@ -130,6 +131,12 @@ def copy_short(target, source, size):
     else:
         for i in range(size):
             copy_1(target + i, source + i)
+
+
+@kernel
+def is_crowded(rows, height):
+    """Whether rows share a few sets of the caches, where what was asked for pushes others out."""
+    return height > 1 and (entry(rows, 1) - entry(rows, 0)) % CROWDED == 0
 
 
 @kernel

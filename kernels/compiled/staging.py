@@ -4,13 +4,13 @@
 import numpy as np
 
 from kernels.axes import LINE
-from kernels.compiled.elements import TILE, is_crowded, strided
-from kernels.compiled.memory import ask_rows, copy_short, prefetch, put
+from kernels.compiled.elements import TILE, strided
+from kernels.compiled.memory import ask_rows, copy_short, is_crowded, prefetch, put
 from kernels.compiled.room import NARROW, PITCH, STRIP, WIDE_PITCH
-from kernels.compiled.strip import march, take
+from kernels.compiled.strip import give_each, march, take
 from kernels.compiled.tables import entry
 from kernels.compiled.transposition import DIRECT, is_bundled
-from kernels.compiled.words import LANE, apart, kernel, within
+from kernels.compiled.words import LANE, apart, kernel
 
 BLOCK = 8192  # bytes of rows along which strips go down: what two of them need stays in the caches
 
@@ -105,20 +105,6 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
 
 
 @kernel
-def give_each(target, places, count, itemsize, low, done, modes, room):
-    """Move so many stage rows, which begin with row `low`, to where their columns are at."""
-    within()
-    stream, size, strip = modes[0], modes[2], modes[5]
-    step = PITCH * itemsize if is_bundled(itemsize) else WIDE_PITCH
-    for m in range(count):
-        to = target + entry(places, m)
-        edge = -to & (LINE - 1) if stream else np.int64(0)
-        at = edge + done if done else np.int64(0)
-        end = size if size else edge + done + strip
-        put(to + at, room[0] + m * step + at - low * itemsize, end - at, stream)
-
-
-@kernel
 def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
     """Copy a rectangle strip by strip, in the ways that `staged` has found.
 
@@ -176,7 +162,8 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
                 )
             else:
                 fill(start, itemsize, rows, low, high, n, steps[1], room)
-                give_each(target, places, n, itemsize, low, done, modes, room)
+                pitch = PITCH * itemsize if bundled else np.int64(WIDE_PITCH)
+                give_each(target, places, n, room[0] - low * itemsize, pitch, done, modes)
             j += n
         done += strip
 

@@ -31,7 +31,7 @@ from kernels.compiled.words import LANES, U1, U2, U4, U8, U16, apart, kernel, wi
 # was 0.56 of np.copyto with it, and 0.82 with the second), and then by the first. The last byte of
 # a line, as rows need not begin on one.
 AHEAD, SOON = 6 * LINE - 1, 2 * LINE - 1
-EDGES_AHEAD = 2  # lines of the source: so many columns ahead are those asked for that jut out
+EDGES_AHEAD = 2  # lines of the source: columns so far ahead are asked for where they jut out
 RACK_AHEAD = 4  # how many rows ahead are asked for that go to the rack as a whole
 
 
@@ -142,6 +142,19 @@ def take(stage, source, rows, count, itemsize, lanes):
 
 
 @kernel
+def give_each(target, places, count, begin, pitch, done, modes):
+    """Move so many stage rows to where their columns are at: a strip, or all that is left."""
+    within()
+    stream, size, strip = modes[0], modes[2], modes[5]
+    for m in range(count):
+        to = target + entry(places, m)
+        edge = -to & (LINE - 1) if stream else np.int64(0)
+        at = edge + done if done else np.int64(0)
+        end = size if size else edge + done + strip
+        put(to + at, begin + m * pitch + at, end - at, stream)
+
+
+@kernel
 def give(target, places, begin, itemsize, done, modes, source, rows, asked):
     """Move as many stage rows as are transposed at a time to where their columns are at.
 
@@ -152,13 +165,12 @@ def give(target, places, begin, itemsize, done, modes, source, rows, asked):
     within()
     stream, heads, size, near, strip = modes[0], modes[1], modes[2], not modes[3], modes[5]
     k, end, further = asked
-    pitch, zero = PITCH * itemsize, np.int64(0)
-    for m in range(LINE // itemsize):
+    count, pitch, zero = LINE // itemsize, PITCH * itemsize, np.int64(0)
+    if size:
+        give_each(target, places, count, begin, pitch, done, modes)
+    for m in range(0 if size else count):
         to = target + entry(places, m)
-        if size:
-            at = done + (-to & (LINE - 1)) if stream and done else done
-            put(to + at, begin + m * pitch + at, size - at, stream)
-        elif stream:
+        if stream:
             line = ((to + LINE - 1) & -LINE) + done
             for at in range(line - to, line - to + strip, 2 * LINE):
                 if k + 1 < end:
@@ -173,7 +185,7 @@ def give(target, places, begin, itemsize, done, modes, source, rows, asked):
         ask(source + entry(rows, k) + further, near)
         k += 1
     if heads:
-        for m in range(LINE // itemsize):
+        for m in range(count):
             to = target + entry(places, m)
             put(to, begin + m * pitch, -to & (LINE - 1), zero)
 
@@ -203,14 +215,8 @@ def march_each(
     where nothing is ragged.
     """
     apart()
-    stage, rack, lanes, stream, racked, lined = (
-        room[0],
-        room[4],
-        room[6],
-        modes[0],
-        modes[3],
-        modes[4],
-    )
+    stage, rack, lanes = room[0], room[4], room[6]
+    stream, racked, lined = modes[0], modes[3], modes[4]
     size, lines, zero = width * itemsize, np.int64(1), np.int64(0)
     whole = racked and size <= NARROW
     if racked:
@@ -229,25 +235,11 @@ def march_each(
                 more = min(lines, (size - at) // LINE)
                 fill_rack(start, rows, low, high, at, more, limits, room)
             start, table, asking = rack + n * LINE, room[5] - 8 * low, zero
-        if lined:
-            take_bundles(
-                element,
-                target,
-                places,
-                start,
-                table,
-                low,
-                high,
-                itemsize,
-                asking,
-                at,
-                limits,
-                lanes,
-            )
-        else:
-            take_bundles(
-                element, stage, zero, start, table, low, high, itemsize, asking, at, limits, lanes
-            )
+        to, direct = (target, places) if lined else (stage, zero)
+        take_bundles(
+            element, to, direct, start, table, low, high, itemsize, asking, at, limits, lanes
+        )
+        if not lined:
             asked = zero, zero, zero
             if stream:
                 further = size if whole else np.int64(SOON)  # the rows of the next strip

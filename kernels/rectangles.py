@@ -10,11 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.axes import LINE, POINT, Axis, fastest
-from kernels.pieces import Indices
+from kernels.pieces import Indices, Pieces
 
 GROUPED = 8192  # bytes: sides of rectangles shorter than this take in another axis
 ENOUGH = 512, 64  # bytes: rows and columns of this size leave an axis that both want to the other
 TABLE = 8192  # entries of a table of offsets: 64 KiB
+# Bytes of runs that are chained where they lie side by side in the target, and the least number of
+# rows of such chains.
+CHAINED, ROWS = (2 * LINE, 2048), 8
 
 
 class Side(NamedTuple):
@@ -33,12 +36,38 @@ def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
     """The outer axes and the inner loops, three at least: one side is a run, two are rectangles."""
     column = fastest(axes)
     if column == len(axes) - 1:
+        axes = chained(axes, itemsize)
         outer, sides = axes[:-1], [Side(axes[-1])]
     else:
         outer = [*axes[:column], *axes[column + 1 : -1]]
         sides = grow(outer, Side(axes[-1]), Side(axes[column]), itemsize)
     outer = [*[POINT] * (3 - len(sides) - len(outer)), *outer]
     return outer, sides
+
+
+def chained(axes: list[Axis], itemsize: int) -> list[Axis]:
+    """Make runs that lie side by side in the target the pieces of one axis, the last one.
+
+    >>> chained([Axis(9, 9999, 5120), Axis(10, 1024, 512), Axis(64, 8, 8)], 8)[1].pieces.size
+    640
+    """
+    if len(axes) < 3:
+        return axes
+    rows, apart, run = axes[-3:]
+    size = run.size * itemsize
+    if (
+        run.pieces is not None
+        or apart.pieces is not None
+        or not run.source == run.target == itemsize
+        or apart.target != size
+        or apart.source % itemsize
+        or not CHAINED[0] <= size < CHAINED[1]
+        or rows.size < ROWS
+    ):
+        return axes
+    n, step, zero = run.size, apart.source // itemsize, np.zeros(1, np.int64)
+    pieces = Pieces(zero, zero, np.full(1, n), apart.size, step, n, n)
+    return [*axes[:-2], Axis(pieces.size, itemsize, itemsize, pieces)]
 
 
 def grow(outer: list[Axis], rows: Side, columns: Side, itemsize: int) -> list[Side]:

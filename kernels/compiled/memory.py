@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 from kernels.axes import LINE
 from kernels.box import CROWDED
 from kernels.compiled.tables import entry
-from kernels.compiled.words import INDEX, apart, ir, kernel, pointer, vector, within
+from kernels.compiled.words import apart, ir, kernel, pointer, vector, within
 
 FIRST_LEVEL, SECOND_LEVEL = 1, 2  # of the caches
 
@@ -35,25 +35,20 @@ copy_1, copy_4, copy_8, copy_16, copy_32, copy_line = map(_copy_fixed, (1, 4, 8,
 def _stream(size):
     """A copy of whole lines to an address that is a multiple of LINE, past the caches.
 
-    Asked for are as many lines so many bytes `further` in the source, if that is not None. Each
-    line is loaded by an instruction of its own: where that reads at equal steps, the processor
+    Each line is loaded by an instruction of its own: where that reads at equal steps, the processor
     foresees it.
     """
 
     @intrinsic
-    def stream(typingctx, target, source, further):
+    def stream(typingctx, target, source):
         def codegen(context, builder, sig, args):
             word = vector(8, LINE)
-            ask = None if further is types.none else _prefetching(builder, SECOND_LEVEL)
             for at in range(0, size, LINE):
-                if ask:
-                    later = builder.add(args[1], ir.Constant(INDEX, at))
-                    ask(builder.add(later, args[2]))
                 value = builder.load(pointer(builder, args[1], word, at), align=1)
                 store_past(builder, value, pointer(builder, args[0], word, at))
             return context.get_dummy_value()
 
-        return types.none(types.int64, types.int64, further), codegen
+        return types.none(types.int64, types.int64), codegen
 
     return stream
 
@@ -67,7 +62,7 @@ def _prefetching(builder, level):
     return lambda address: builder.call(function, [pointer(builder, address), *how])
 
 
-stream_line, stream_pair, stream_four, stream_eight = (_stream(n * LINE) for n in (1, 2, 4, 8))
+stream_line, stream_pair, stream_four = (_stream(n * LINE) for n in (1, 2, 4))
 
 
 def _prefetch(level):
@@ -102,6 +97,28 @@ def store_past(builder, value, place):
     """Store whole lines past the caches."""
     hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
     builder.store(value, place, align=LINE).set_metadata("nontemporal", hint)
+
+
+@intrinsic
+def stream_joint(typingctx, target, first, second, size):
+    """A line past the caches: `size` bytes of the one at `first`, the rest of the one at `second`.
+
+    Both are loaded as a whole, so that nothing is stored on the way.
+    """
+
+    def codegen(context, builder, sig, args):
+        word, lane, byte = vector(1, LINE), ir.IntType(32), ir.IntType(8)
+        lines = [builder.load(pointer(builder, at, word), align=1) for at in args[1:3]]
+        count = builder.trunc(args[3], byte)
+        counts = builder.insert_element(ir.Constant(word, ir.Undefined), count, lane(0))
+        same = ir.Constant(ir.VectorType(lane, LINE), None)
+        counts = builder.shuffle_vector(counts, counts, same)
+        numbers = ir.Constant(word, [byte(n) for n in range(LINE)])
+        value = builder.select(builder.icmp_unsigned("<", numbers, counts), *lines)
+        store_past(builder, value, pointer(builder, args[0], word))
+        return context.get_dummy_value()
+
+    return types.none(*[types.int64] * 4), codegen
 
 
 @kernel
@@ -171,7 +188,7 @@ def put(target, source, size, stream):
     if at:
         copy_short(target, source, at)
     while at + LINE <= size:
-        stream_line(target + at, source + at, None)
+        stream_line(target + at, source + at)
         at += LINE
     if at < size:
         copy_short(target + at, source + at, size - at)

@@ -123,7 +123,7 @@ def _move_product(target, source, itemsize, stream, inner, rows, axes, columns, 
             for i in range(3):
                 assign(now + 40, i, 0)
         elif barred:
-            bars(target_at, source_at, itemsize, outer, axes, base)
+            bars(target_at, source_at, itemsize, outer, axes, base, room)
         elif inner == BOX:
             walk(target_at, source_at, itemsize, outer, axes)
         elif inner == 1:

@@ -177,7 +177,7 @@ def give(target, places, begin, itemsize, done, modes, source, rows, asked):
                     ask(source + entry(rows, k) + further, near)
                     ask(source + entry(rows, k + 1) + further, near)
                     k += 2
-                stream_pair(to + at, begin + m * pitch + at, None)
+                stream_pair(to + at, begin + m * pitch + at)
         else:
             for at in range(done, done + strip, LINE):
                 copy_line(to + at, begin + m * pitch + at)

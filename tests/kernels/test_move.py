@@ -1,5 +1,7 @@
 """The move against fancy indexing on expanded pieces, in awkward memory between guard bands."""
 
+import ctypes
+import mmap
 from unittest.mock import patch
 
 import hypothesis.strategies as st
@@ -105,6 +107,50 @@ def test_runs_past_the_caches(length, shift, flip):
         np.testing.assert_array_equal(elements(target.array), expected)
         target.poison_array()
         assert (target.buffer == POISON).all()
+
+
+@pytest.mark.parametrize("shift", [0, 5, 48])
+@pytest.mark.parametrize("length", [128, 200, 513, 2000])
+@pytest.mark.parametrize("even", [False, True])
+def test_runs_side_by_side_in_the_target_past_the_caches(even, length, shift):
+    """Lines that belong to two runs, also where one of these is short, or another follows apart."""
+    starts = [7, 8000, 4111, 2057, 9000, 9100]
+    lengths = [length, length + 61, length, 130, 11, length]
+    places = [3, *(3 + np.cumsum(lengths[:-1]))]
+    columns = Pieces(starts, places, lengths, 11, 14000, places[-1] + length + 4, 11)
+    if even:
+        columns = Pieces([1], [9], [length], 8, 3000, length, length)
+    rows = Pieces([0], [0], [150], 1, 0, 0, 150)
+    source = Memory((150, 28000), np.dtype("u1"), (0, 1), (5, 0), (False, False), shift)
+    source.fill(length)
+    width = columns.target_extent[1] + 70
+    target = Memory((150, width), source.array.dtype, (0, 1), (3, 0), (False, False), 1)
+    expected = naive_move(target.array, source.array, [rows, columns])
+    move(target.array, source.array, [rows, columns], stream=True)
+    np.testing.assert_array_equal(elements(target.array), expected)
+    target.poison_array()
+    assert (target.buffer == POISON).all()
+
+
+def test_nothing_is_read_beyond_the_pages_of_the_source():
+    """A line that belongs to two runs is read as a whole on both sides, if that is safe."""
+    page = mmap.PAGESIZE
+    with mmap.mmap(-1, 6 * page) as memory:
+        everything = np.frombuffer(memory, "u1")
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        fences = [ctypes.c_void_p(address(everything) + n * page) for n in (0, 5)]
+        source = everything[page : 5 * page].reshape(8, page // 2)
+        source[:] = np.arange(source.size).reshape(source.shape) % 251
+        target = np.zeros((8, 1705), "u1")
+        columns = Pieces.explicit([page // 2 - 1000, 0], [0, 1000], [1000, 705])
+        try:
+            assert all(protect(fence, page, 0) == 0 for fence in fences)
+            move(target, source, [Pieces.whole(8), columns], stream=True)
+        finally:
+            assert all(protect(fence, page, mmap.PROT_READ) == 0 for fence in fences)
+        np.testing.assert_array_equal(target[:, :1000], source[:, -1000:])
+        np.testing.assert_array_equal(target[:, 1000:], source[:, :705])
+        del everything, source
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -128,6 +128,12 @@ W = Pieces.whole
             ([W(5), W(999), W(3), W(9)], (200, 9000, 8, 24), (999999, 216, 72, 8)),
             (8, 4, [1, 999, 5, 3, 9]),
         ),
+        # runs side by side in the target are pieces of one axis, if many rows have them
+        (([W(9), Pieces([0], [0], [64], 5, 90, 64, 64)], (4000, 8), (2560, 8)), (8, 1, [1, 9, 64])),
+        (
+            ([W(7), Pieces([0], [0], [64], 5, 90, 64, 64)], (4000, 8), (2560, 8)),
+            (8, 1, [7, 5, 64]),
+        ),
         # pieces that are not a plain axis are not walked
         (([Pieces.explicit([0, 9], [0, 3], [3, 2]), W(9)], (72, 8), (8, 40)), (8, 2, [1, 3, 9])),
         # no axes at all

@@ -37,6 +37,7 @@ WIDTHS = (1, 2, 4, 8, 16)
 # The first level's cache: lines, and how many of them may lie whole pages apart. So many elements
 # stay in the caches.
 LINES, WAYS, PAGE, CACHED_SIZE = 512, 8, 4096, 200_000
+CLOSE = 5  # so many times as much may be read in order, two elements and more of each line
 # Of `flags.num`, one number instead of an attribute for each: contiguous in either order, and what
 # a target must be if it may lie anyhow, or in this order.
 CONTIGUOUS, ANYHOW, LYING = 0x003, 0x400, {"C": 0x401, "F": 0x402}
@@ -145,7 +146,7 @@ def _are_elements_cheap(axes: list[Axis], size: int, itemsize: int) -> bool:
     column = axes[fastest(axes)]
     cost = WALK_COST if itemsize < 16 else WALK_WIDE_COST
     if to == abs(column.source) == itemsize and length >= LEAST_ROWS and itemsize in RECTANGLES:
-        if length > WAYS * min(LINES // WAYS, PAGE // gcd(start, PAGE)):
+        if not _stays_near(length, abs(start)):
             return False
         least, cost_there = RECTANGLES[itemsize]
         cost = cost_there if column.size >= least else cost
@@ -160,6 +161,13 @@ def _are_elements_cheap(axes: list[Axis], size: int, itemsize: int) -> bool:
         elif size > CACHED_SIZE and abs(start) >= LINE:
             return False
     return size / length * NUMPY_ROW + size * each <= KERNEL_CALL + size * cost
+
+
+def _stays_near(length: int, step: int) -> bool:
+    """Whether lines that hold so many elements at this distance are there for their neighbours."""
+    if step < LINE:
+        return length * step <= LINES * LINE * (CLOSE if 2 * step <= LINE else 1)
+    return length <= WAYS * min(LINES // WAYS, PAGE // gcd(step, PAGE))
 
 
 @cache

@@ -35,6 +35,8 @@ def test_permute_ends_as_it_does_on_the_long_way(pair, data):
         ((900, 20, 4), "f8", (1, 0, 2), False),  # short runs
         ((90, 90), "f8", (1, 0), True),  # not much
         ((130, 128), "f8", (1, 0), False),  # rows whose lines lie in few of the cache's sets
+        ((1676, 2), "f8", (1, 0), True),  # more rows, but many of them to a line
+        ((9999, 7), "f8", (1, 0), False),
         ((257, 257), "u1", (1, 0), False),  # narrow elements go by vectors
         ((7, 7, 7, 7, 9), "f8", (4, 3, 2, 1, 0), False),  # short rows
         ((140, 140), "V3", (1, 0), False),  # for what NumPy has no instructions

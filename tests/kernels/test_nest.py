@@ -86,8 +86,8 @@ def test_the_loops_name_the_bytes_of_the_product(pieces, data):
     assert sorted(walk(nest(pieces, source, target, itemsize))) == sorted(expected)
 
 
-def loops(pieces, source, target, itemsize=8):
-    n = nest(pieces, source, target, itemsize)
+def loops(pieces, source, target, itemsize=8, stream=False):
+    n = nest(pieces, source, target, itemsize, stream)
     sizes = n.base[2, n.axes[:, FIRST]].tolist()
     return n.itemsize, n.inner, sizes
 
@@ -122,6 +122,10 @@ W = Pieces.whole
         (([W(9), W(60)], (480, 8), (8, 72)), (8, 4, [1, 1, 1, 60, 9])),
         (([W(40), W(60)], (480, 8), (16, 640)), (8, 4, [1, 1, 1, 60, 40])),
         (([W(7), W(6), W(9)], (54, 9, 1), (1, 7, 42), 1), (1, 4, [1, 1, 6, 7, 9])),
+        # so are sizes that no code transposes, and single bytes with gaps, however large it all is
+        (([W(400), W(600)], (14400, 24), (24, 9600), 24, True), (24, 4, [1, 1, 1, 600, 400])),
+        (([W(400), W(600)], (600, 1), (2, 800), 1, True), (1, 4, [1, 1, 1, 600, 400])),
+        (([W(400), W(64)], (2048, 1), (2, 800), 1, True), (1, 2, [1, 400, 64])),
         # a short loop gives way to a long one close by, and a far one with the same source goes in
         (([W(999), W(3), W(2)], (6, 2, 1), (6, 1, 3), 1), (1, 4, [1, 1, 2, 3, 999])),
         (

@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.axes import LINE
-from kernels.compiled.memory import fence, stream_line
+from kernels.compiled.memory import fence, prefetch, stream_line
 from kernels.threads import run_all
 
 __all__ = ["by_lines"]
@@ -38,7 +38,8 @@ def _move(target, source, first, last, height, steps, itemsize, strip):  # type:
                 to = (target + (line * rows + k) * steps[0] + begin * LINE + LINE - 1) & -LINE
                 for block in range(begin, end):
                     start = source + (block * rows + k) * steps[1] + line * LINE
-                    stream_line(to, start, AHEAD)
+                    prefetch(start + AHEAD)
+                    stream_line(to, start)
                     to += LINE
     fence()
 

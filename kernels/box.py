@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from kernels.axes import LINE, POINT, Axis, fastest
+from kernels.axes import LINE, POINT, WIDTHS, Axis, fastest
 from kernels.rectangles import Side
 
 BOX = 4  # axes
-# What rectangles need, by the size of elements for which there is code that transposes them: so
-# many rows and columns if they are in the caches, and if they are not.
+# What rectangles need, by the size of elements: so many rows and columns if they are in the caches,
+# and if they are not.
 CACHED = {1: (20, 64), 2: (20, 32), 4: (20, 32), 8: (28, 32), 16: (512, 16)}
 LARGE = {1: (16, 64), 2: (16, 32), 4: (16, 16), 8: (24, 8), 16: (32, 8)}
 WIDE, MANY, FEW = 8, 100, 8  # of elements of so many bytes: so many rows need few columns only
@@ -46,7 +46,7 @@ def is_walked(sides: Sequence[Side], itemsize: int, stream: bool) -> bool:
     dense = dense and columns.axis.source == columns.group * itemsize
     if len(sides) == 1:
         return not dense
-    if itemsize not in LARGE:
+    if itemsize not in WIDTHS:
         return True
     height, width = (side.group * side.axis.size for side in sides)
     if not dense:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.axes import LINE, POINT, Axis, fastest
+from kernels.axes import LINE, POINT, WIDTHS, Axis, fastest
 from kernels.pieces import Indices, Pieces
 
 GROUPED = 8192  # bytes: sides of rectangles shorter than this take in another axis
@@ -40,7 +40,10 @@ def innermost(axes: list[Axis], itemsize: int) -> tuple[list[Axis], list[Side]]:
         outer, sides = axes[:-1], [Side(axes[-1])]
     else:
         outer = [*axes[:column], *axes[column + 1 : -1]]
-        sides = grow(outer, Side(axes[-1]), Side(axes[column]), itemsize)
+        rows, columns = Side(axes[-1]), Side(axes[column])
+        sides = [rows, columns]
+        if itemsize in WIDTHS:
+            sides = grow(outer, rows, columns, itemsize)
     outer = [*[POINT] * (3 - len(sides) - len(outer)), *outer]
     return outer, sides
 

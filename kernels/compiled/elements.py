@@ -168,6 +168,23 @@ def walk(target, source, itemsize, k, axes):
 
 
 @kernel
+def walk_rectangle(target, source, itemsize, height, width, steps):
+    """Copy a rectangle element by element, some rows at a time.
+
+    `steps` are from row to row in the target, from column to column in the source, and the other
+    way round.
+    """
+    apart()
+    one, none = np.int64(1), np.int64(0)
+    for part in range((height + LONG - 1) // LONG):
+        low = part * LONG
+        counts = one, width, min(LONG, height - low)
+        place, start = target + low * steps[0], source + low * steps[2]
+        to, by = (none, steps[3], steps[0]), (none, steps[1], steps[2])
+        walk_box(place, start, itemsize, counts, to, by)
+
+
+@kernel
 def within_line(step):
     """How many steps a line has, one at least."""
     return max(np.int64(1), LINE // max(abs(step), np.int64(1)))

@@ -6,7 +6,7 @@ from numba import types
 
 from kernels.axes import LINE
 from kernels.box import BOX
-from kernels.compiled.elements import TILE, patch, walk
+from kernels.compiled.elements import TILE, patch, walk, walk_rectangle
 from kernels.compiled.memory import fence
 from kernels.compiled.room import (
     LANED,
@@ -46,8 +46,8 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
         strides[1] if groups[0] == 1 else 0,
         others[0] if groups[1] == 1 else 0,
     )
-    dense = steps[0] == itemsize and itemsize <= LINE
-    packs = dense and is_bundled(itemsize) and itemsize < LANE and steps[1] == itemsize
+    dense, odd = steps[0] == itemsize, not is_bundled(itemsize)
+    packs = dense and itemsize < LANE and steps[1] == itemsize
     for q in range(cell(axes, k, COUNT)):
         row_start, row_to, n = piece(axes, base, k, q)
         for p in range(cell(axes, m, COUNT)):
@@ -62,7 +62,9 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
                 beside = packs and steps[3] == size and size <= PITCH
                 thin = not dense or size < LINE
                 enough = stream != 0 and (itemsize < DIRECT or size >= 2 * LINE)
-                if beside and (height >= TILE if thin else enough):
+                if odd:
+                    walk_rectangle(place, first, itemsize, height, width, steps)
+                elif beside and (height >= TILE if thin else enough):
                     packed(place, first, itemsize, offsets, height, width, steps, stream, room)
                 elif thin:
                     patch(place, first, itemsize, offsets, columns, height, width, steps, stream)

@@ -11,12 +11,11 @@ from kernels.compiled.words import INDEX, ir
 STRIP = 256  # bytes of a target row that are staged at a time, as a rule
 # Bytes between stage rows, for each byte of an element: a line more, and what a bundle sticks out.
 PITCH = STRIP + 2 * LINE
-WIDE_PITCH = PITCH + 128  # the same in all for elements of up to a line that have no bundles
 NARROW = 512  # bytes: rows of rectangles up to this are staged in longer strips
 MOST_AXES = 64  # NumPy's own limit
 
 # Bytes of the workspace.
-STAGE = LINE * PITCH  # a row for each byte of a line, or 16 rows of WIDE_PITCH
+STAGE = LINE * PITCH  # a row for each byte of a line
 SHELF = LINE * LINE  # the largest bundle of rows
 LANED = LINE * LINE  # the same
 PACK = LINE * (PITCH + 1)  # as many columns as a line has bytes, and what was left over

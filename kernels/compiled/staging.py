@@ -4,12 +4,12 @@
 import numpy as np
 
 from kernels.axes import LINE
-from kernels.compiled.elements import TILE, strided
+from kernels.compiled.elements import strided
 from kernels.compiled.memory import ask_rows, copy_short, is_crowded, prefetch, put
-from kernels.compiled.room import NARROW, PITCH, STRIP, WIDE_PITCH
+from kernels.compiled.room import NARROW, PITCH, STRIP
 from kernels.compiled.strip import give_each, march, take
 from kernels.compiled.tables import entry
-from kernels.compiled.transposition import DIRECT, is_bundled
+from kernels.compiled.transposition import DIRECT
 from kernels.compiled.words import LANE, apart, kernel
 
 BLOCK = 8192  # bytes of rows along which strips go down: what two of them need stays in the caches
@@ -24,11 +24,9 @@ def fill(source, itemsize, rows, low, high, columns, step, room):
     """
     apart()
     stage, shelf = room[0], room[1]
-    bundled = is_bundled(itemsize)
-    if not bundled or step != itemsize or columns * itemsize <= 2 * LANE:
-        pitch = PITCH * itemsize if bundled else np.int64(WIDE_PITCH)
+    if step != itemsize or columns * itemsize <= 2 * LANE:
         for m in range(columns):
-            to, start = stage + m * pitch, source + m * step
+            to, start = stage + m * PITCH * itemsize, source + m * step
             strided(to, start, high - low, itemsize, np.int64(0), rows + 8 * low, itemsize)
     else:
         count, i = LINE // itemsize, low
@@ -59,28 +57,27 @@ def staged(target, source, itemsize, rows, columns, height, width, steps, stream
     along the target's rows is outermost, so that the source is read in as many streams of
     consecutive lines as the strip has rows.
     """
-    bundled = is_bundled(itemsize)
-    batch, strip = LINE // itemsize if bundled else TILE, np.int64(STRIP)
+    batch, strip = LINE // itemsize, np.int64(STRIP)
     least, greatest, head, whole = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     if stream:
         least, greatest = edges(target, columns, width)
     racked = lined = False
     crowded = is_crowded(rows, height)
     if not stream:
-        lined = bundled
-    elif (crowded or itemsize < DIRECT) and bundled and steps[1] == itemsize:
+        lined = True
+    elif (crowded or itemsize < DIRECT) and steps[1] == itemsize:
         lined = least == greatest and least % itemsize == 0
         if width * itemsize <= NARROW:
             lined = lined and greatest == 0 and height * itemsize <= NARROW
         racked = crowded and not lined
-    if bundled and width * itemsize <= NARROW:
+    if width * itemsize <= NARROW:
         # As much as the rack or the stage holds, so that they are fewer.
         strip = np.int64(NARROW) if racked and itemsize > 1 else STRIP * itemsize
     elif itemsize >= DIRECT and ((stream and lined) or (crowded and not racked)):
         strip = np.int64(STRIP // 2)
     if not stream:  # so that the last strip can begin earlier, with whole bundles
         strip = min(strip, max(height * itemsize & -LINE, np.int64(LINE)))
-    if bundled and steps[1] == itemsize:
+    if steps[1] == itemsize:
         # Columns up to a line of the source, unless a rack takes all there is.
         if width > 2 * batch and not (racked and width * itemsize <= NARROW):
             head = (-(source + entry(rows, 0)) & (LINE - 1)) // itemsize
@@ -113,17 +110,14 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
     apart()
     height, width, head, whole, more = sizes
     stream, racked, lined, strip, least, greatest = ways
-    size, bundled = height * itemsize, is_bundled(itemsize)
-    batch, bundle_rows = TILE, np.int64(1)
-    if bundled:
-        batch, bundle_rows = LINE // itemsize, LINE // itemsize
+    size, batch = height * itemsize, LINE // itemsize
     done = np.int64(0)  # bytes after the edge of each column
     while done == 0 or greatest + done < size:
         end = greatest + done + strip
         last = end > size or (end == size and least != greatest)
         low = (least + done) // itemsize if done else np.int64(0)
         high = height if last else -(-end // itemsize)
-        bundled_rows = -(-(high - low) // bundle_rows) * bundle_rows
+        bundled_rows = -(-(high - low) // batch) * batch
         if last and bundled_rows <= height:  # bundles that begin with rows which are done
             low = height - bundled_rows
         bundles_end = low + bundled_rows
@@ -162,8 +156,8 @@ def strips(target, source, itemsize, rows, columns, sizes, steps, ways, room):
                 )
             else:
                 fill(start, itemsize, rows, low, high, n, steps[1], room)
-                pitch = PITCH * itemsize if bundled else np.int64(WIDE_PITCH)
-                give_each(target, places, n, room[0] - low * itemsize, pitch, done, modes)
+                begin, pitch = room[0] - low * itemsize, PITCH * itemsize
+                give_each(target, places, n, begin, pitch, done, modes)
             j += n
         done += strip
 

@@ -62,7 +62,7 @@ def _prefetching(builder, level):
     return lambda address: builder.call(function, [pointer(builder, address), *how])
 
 
-stream_line, stream_pair, stream_four = (_stream(n * LINE) for n in (1, 2, 4))
+stream_line, stream_pair = _stream(LINE), _stream(2 * LINE)
 
 
 def _prefetch(level):

@@ -9,9 +9,9 @@ from kernels.compiled.memory import (
     copy_short,
     prefetch,
     put,
-    stream_four,
     stream_joint,
     stream_line,
+    stream_pair,
 )
 from kernels.compiled.room import STRIP
 from kernels.compiled.tables import assign, cell, entry, piece
@@ -29,7 +29,7 @@ from kernels.nest import (
 )
 
 BAR = 128  # indices of which one chain comes after the other: their pages have places in the TLB
-CHAIN = 2048  # bytes of runs that lie side by side in the target
+CHAIN = 4096  # bytes of runs that lie side by side in the target
 PAGE = 4096  # bytes, the least there is
 BAR_AHEAD = 4096  # bytes: how far ahead chains are asked for
 
@@ -57,16 +57,17 @@ def link(target, source, size, begins, follows, scrap):
     """Copy a run of a chain past the caches.
 
     A line that it shares with the run before is left to that one, unless the chain `begins` here;
-    one that it shares with the next run, which is at `follows`, is made whole by that.
+    one that it shares with the next run, which is at `follows`, is made whole by that. By pairs of
+    lines: one by one took a third longer, by fours a tenth.
     """
     within()
     at = -target & (LINE - 1)
     if at and begins:
         copy_short(target, source, at)
-    while at + 4 * LINE <= size:
-        stream_four(target + at, source + at)
-        at += 4 * LINE
-    while at + LINE <= size:
+    while at + 2 * LINE <= size:
+        stream_pair(target + at, source + at)
+        at += 2 * LINE
+    if at + LINE <= size:
         stream_line(target + at, source + at)
         at += LINE
     if at < size:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kernels.pieces import Pieces
 
 LINE = 64  # bytes of a cache line
-WIDTHS = (1, 2, 4, 8, 16)  # bytes: elements that there is code for that transposes them
+TRANSPOSED = (1, 2, 4, 8, 16)  # bytes: elements that there is code for that transposes them
 WIDEST = 4 * LINE  # bytes: up to this, short runs are moved as one element
 
 

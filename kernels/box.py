@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from kernels.axes import LINE, POINT, WIDTHS, Axis, fastest
+from kernels.axes import LINE, POINT, TRANSPOSED, Axis, fastest
 from kernels.rectangles import Side
 
 BOX = 4  # axes
@@ -46,7 +46,7 @@ def is_walked(sides: Sequence[Side], itemsize: int, stream: bool) -> bool:
     dense = dense and columns.axis.source == columns.group * itemsize
     if len(sides) == 1:
         return not dense
-    if itemsize not in WIDTHS:
+    if itemsize not in TRANSPOSED:
         return True
     height, width = (side.group * side.axis.size for side in sides)
     if not dense:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy import ndarray
 
-from kernels.axes import LINE, WIDEST, WIDTHS, Axis, fastest, forwards, merge, outermost_first
+from kernels.axes import LINE, WIDEST, Axis, fastest, forwards, merge, outermost_first
 from kernels.checks import Array, bounds_cross, distance
 
 SMALL_BYTES = 16384  # up to here a kernel's call costs more than it saves
@@ -33,6 +33,7 @@ KERNEL_CALL, WALK_COST, WALK_WIDE_COST, RUN_BYTE = 4500, 0.5, 0.8, 0.075
 SHORT_ROW, WALK_ROW = 12, 2  # elements, and what rows up to this cost beyond them
 # Rectangles: rows, and columns with their cost.
 LEAST_ROWS, RECTANGLES = 20, {1: (64, 0.2), 2: (32, 0.25), 4: (32, 0.3), 8: (32, 0.36)}
+WIDTHS = (1, 2, 4, 8, 16)
 # The first level's cache: lines, and how many of them may lie whole pages apart. So many elements
 # stay in the caches.
 LINES, WAYS, PAGE, CACHED_SIZE = 512, 8, 4096, 200_000

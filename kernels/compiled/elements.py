@@ -144,44 +144,33 @@ def walk_box(target, source, itemsize, counts, to, by):
 
 
 @kernel
-def walk(target, source, itemsize, k, axes):
-    """Copy a box of four plain axes, of which `k` is the first, element by element.
+def walk_parts(target, source, itemsize, counts, to, by, part):
+    """`walk_box` by so many indices of the last axis at a time.
 
-    So many indices of the last one at a time: the lines that these touch are still in the first
-    level's cache when the axes before come to their next index.
+    The lines that these touch are still in the first level's cache when the axes before come to
+    their next index.
     """
     apart()
-    p, j, i = k + 1, k + 2, k + 3
-    to = cell(axes, p, TARGET_STRIDE), cell(axes, j, TARGET_STRIDE), cell(axes, i, TARGET_STRIDE)
-    by = cell(axes, p, SOURCE_STRIDE), cell(axes, j, SOURCE_STRIDE), cell(axes, i, SOURCE_STRIDE)
-    part = cell(axes, i, CHUNK)
-    for q in range(cell(axes, k, LAST)):
-        place = target + q * cell(axes, k, TARGET_STRIDE)
-        start = source + q * cell(axes, k, SOURCE_STRIDE)
-        left = cell(axes, i, LAST)
-        while left > 0:
-            counts = cell(axes, p, LAST), cell(axes, j, LAST), min(part, left)
-            walk_box(place, start, itemsize, counts, to, by)
-            place += part * to[2]
-            start += part * by[2]
-            left -= part
+    left = counts[2]
+    while left > 0:
+        walk_box(target, source, itemsize, (counts[0], counts[1], min(part, left)), to, by)
+        target += part * to[2]
+        source += part * by[2]
+        left -= part
 
 
 @kernel
-def walk_rectangle(target, source, itemsize, height, width, steps):
-    """Copy a rectangle element by element, some rows at a time.
-
-    `steps` are from row to row in the target, from column to column in the source, and the other
-    way round.
-    """
+def walk(target, source, itemsize, k, axes):
+    """Copy a box of four plain axes, of which `k` is the first, element by element."""
     apart()
-    one, none = np.int64(1), np.int64(0)
-    for part in range((height + LONG - 1) // LONG):
-        low = part * LONG
-        counts = one, width, min(LONG, height - low)
-        place, start = target + low * steps[0], source + low * steps[2]
-        to, by = (none, steps[3], steps[0]), (none, steps[1], steps[2])
-        walk_box(place, start, itemsize, counts, to, by)
+    p, j, i = k + 1, k + 2, k + 3
+    counts = cell(axes, p, LAST), cell(axes, j, LAST), cell(axes, i, LAST)
+    to = cell(axes, p, TARGET_STRIDE), cell(axes, j, TARGET_STRIDE), cell(axes, i, TARGET_STRIDE)
+    by = cell(axes, p, SOURCE_STRIDE), cell(axes, j, SOURCE_STRIDE), cell(axes, i, SOURCE_STRIDE)
+    for q in range(cell(axes, k, LAST)):
+        place = target + q * cell(axes, k, TARGET_STRIDE)
+        start = source + q * cell(axes, k, SOURCE_STRIDE)
+        walk_parts(place, start, itemsize, counts, to, by, cell(axes, i, CHUNK))
 
 
 @kernel

@@ -6,7 +6,7 @@ from numba import types
 
 from kernels.axes import LINE
 from kernels.box import BOX
-from kernels.compiled.elements import TILE, patch, walk, walk_rectangle
+from kernels.compiled.elements import LONG, TILE, patch, walk, walk_parts
 from kernels.compiled.memory import fence
 from kernels.compiled.room import (
     LANED,
@@ -47,6 +47,7 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
         others[0] if groups[1] == 1 else 0,
     )
     dense, odd = steps[0] == itemsize, not is_bundled(itemsize)
+    one, none = np.int64(1), np.int64(0)
     packs = dense and itemsize < LANE and steps[1] == itemsize
     for q in range(cell(axes, k, COUNT)):
         row_start, row_to, n = piece(axes, base, k, q)
@@ -63,7 +64,9 @@ def tiles(target, source, itemsize, stream, k, axes, base, offsets, room):
                 thin = not dense or size < LINE
                 enough = stream != 0 and (itemsize < DIRECT or size >= 2 * LINE)
                 if odd:
-                    walk_rectangle(place, first, itemsize, height, width, steps)
+                    counts, steps_to = (one, width, height), (none, steps[3], steps[0])
+                    by = none, steps[1], steps[2]
+                    walk_parts(place, first, itemsize, counts, steps_to, by, LONG)
                 elif beside and (height >= TILE if thin else enough):
                     packed(place, first, itemsize, offsets, height, width, steps, stream, room)
                 elif thin:
